@@ -1,0 +1,156 @@
+# Everything that is done with this source tree. `make` lists it.
+#
+# Programs that it needs are installed once into .bin/; a development run keeps its state in .dev/.
+# Neither is committed. Needed beforehand: Go, make and git; for tests also a C compiler (race detector).
+
+SHELL         := bash
+.SHELLFLAGS   := -euo pipefail -c
+MAKEFLAGS     += --no-builtin-rules
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .bin
+DEV := .dev
+
+# --- versions, all pinned -------------------------------------------------------------------------------------------
+
+# Later releases of the temporal program carry a replace directive, which `go install` refuses.
+TEMPORAL_VERSION      := v1.5.1
+TCTL_VERSION          := v1.18.0
+GOLANGCI_LINT_VERSION := v2.15.0
+WORKFLOWCHECK_VERSION := v0.6.0
+GOTESTSUM_VERSION     := v1.13.0
+
+# --- what a caller may set ------------------------------------------------------------------------------------------
+
+# Packages to test and further flags for `go test`: make test PKGS=./workflows TESTFLAGS='-run Lock -v'
+PKGS      ?= ./...
+TESTFLAGS ?=
+# The race detector needs cgo, hence a C compiler.
+RACE      ?= $(if $(shell command -v gcc clang cc),-race)
+# Every test event, for whoever wants to count; .ci/run does.
+TESTJSON  ?= $(DEV)/test.json
+
+# The temporal program of the machine, if it has one; else ours.
+TEMPORAL := $(or $(shell command -v temporal),$(BIN)/temporal)
+# Behind the machine's own programs, so that demo and tests find the same ones as these rules.
+export PATH := $(PATH):$(CURDIR)/$(BIN)
+
+# --- see it, use it -------------------------------------------------------------------------------------------------
+
+.PHONY: help
+help: ## this list
+	@echo 'usage: make TARGET'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: build $(TEMPORAL) ## lock mobile IDs on real parts, check the end states, stop again
+	@$(BIN)/starter demo
+
+.PHONY: run
+run: build $(TEMPORAL) ## the same parts, left running with the Web UI, until Ctrl-C
+	@$(BIN)/starter run
+
+.PHONY: build
+build: ## worker and starter, into .bin/
+	@echo 'building worker and starter'
+	@mkdir -p $(BIN)
+	@CGO_ENABLED=0 go build -trimpath -o $(BIN)/ ./worker ./starter
+
+# --- keep it right --------------------------------------------------------------------------------------------------
+
+.PHONY: check
+check: lint test ## lint and test: what must pass before a commit
+
+.PHONY: test
+test: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum ## all tests, on the real parts, with the race detector
+	@mkdir -p $(dir $(TESTJSON))
+	@$(if $(RACE),,echo 'no C compiler: testing without the race detector')
+	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) -- $(RACE) -count=1 $(TESTFLAGS) $(PKGS)
+
+.PHONY: lint
+lint: lint-fmt lint-mod lint-vet lint-go lint-workflows lint-shell ## all the static checks below
+
+.PHONY: lint-fmt
+lint-fmt: ## gofmt
+	@echo 'gofmt'
+	@diff=$$(find . -name '*.go' -not -path './$(BIN)/*' -not -path './$(DEV)/*' -exec gofmt -d {} +); \
+	  [[ -z $$diff ]] || { echo "$$diff"; echo 'run: gofmt -w .'; exit 1; }
+
+.PHONY: lint-mod
+lint-mod: ## go.mod and go.sum are complete and free of leftovers
+	@echo 'go mod tidy -diff'
+	@go mod tidy -diff || { echo 'run: go mod tidy'; exit 1; }
+
+.PHONY: lint-vet
+lint-vet: ## go vet
+	@echo 'go vet'
+	@go vet ./...
+
+.PHONY: lint-go
+lint-go: $(BIN)/golangci-lint ## golangci-lint, see .golangci.yml
+	@echo 'golangci-lint'
+	@$(BIN)/golangci-lint run ./...
+
+# Called directly, not as `go vet -vettool`: vet would keep its answer when only the configuration file changes.
+.PHONY: lint-workflows
+lint-workflows: $(BIN)/workflowcheck ## workflow code is deterministic, see workflowcheck.config.yaml
+	@echo 'workflowcheck'
+	@$(BIN)/workflowcheck -config workflowcheck.config.yaml ./workflows/...
+
+.PHONY: lint-shell
+lint-shell: ## shellcheck on every shell script
+	@echo 'shellcheck'
+	@command -v shellcheck >/dev/null || { echo 'shellcheck is not installed (Debian package shellcheck)'; exit 1; }
+	@grep -lE '^#!.*[/ ](ba)?sh\b' .ci/run $(wildcard scripts/*) | xargs shellcheck --external-sources
+
+# --- programs of others ---------------------------------------------------------------------------------------------
+
+.PHONY: tools
+tools: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum $(BIN)/golangci-lint $(BIN)/workflowcheck ## install all of them into .bin/
+
+# A stamp carries the version in its name. A new version makes a new stamp, which is newer than the program; a program
+# that was not finished is older than its stamp, or missing. Both are built again, and nothing else is.
+stamp = $(BIN)/.$(1)-$(2)
+.PRECIOUS: $(BIN)/.%
+$(BIN)/.%:
+	@mkdir -p $(BIN)
+	@touch $@
+
+# $(call go-install,PACKAGE,VERSION): into .bin/, by Go's own means, from the module proxy.
+define go-install
+	@GOBIN='$(CURDIR)/$(BIN)' go install $(1)@$(2)
+	@touch $@
+endef
+
+$(BIN)/temporal: $(call stamp,temporal,$(TEMPORAL_VERSION))
+	@echo 'building the temporal program $(TEMPORAL_VERSION), about three minutes the first time'
+	$(call go-install,github.com/temporalio/cli/cmd/temporal,$(TEMPORAL_VERSION))
+
+# tctl is no longer maintained, and its list of requirements is long: a module of its own keeps it out of ours.
+$(BIN)/tctl: $(call stamp,tctl,$(TCTL_VERSION)) tools/tctl/go.mod tools/tctl/go.sum
+	@echo 'building tctl $(TCTL_VERSION), a minute or two the first time'
+	@cd tools/tctl && go build -o ../../$@ github.com/temporalio/tctl/cmd/tctl
+	@touch $@
+
+$(BIN)/gotestsum: $(call stamp,gotestsum,$(GOTESTSUM_VERSION))
+	@echo 'building gotestsum $(GOTESTSUM_VERSION)'
+	$(call go-install,gotest.tools/gotestsum,$(GOTESTSUM_VERSION))
+
+$(BIN)/golangci-lint: $(call stamp,golangci-lint,$(GOLANGCI_LINT_VERSION))
+	@echo 'building golangci-lint $(GOLANGCI_LINT_VERSION), some minutes the first time'
+	$(call go-install,github.com/golangci/golangci-lint/v2/cmd/golangci-lint,$(GOLANGCI_LINT_VERSION))
+
+$(BIN)/workflowcheck: $(call stamp,workflowcheck,$(WORKFLOWCHECK_VERSION))
+	@echo 'building workflowcheck $(WORKFLOWCHECK_VERSION)'
+	$(call go-install,go.temporal.io/sdk/contrib/tools/workflowcheck,$(WORKFLOWCHECK_VERSION))
+
+# --- clean up -------------------------------------------------------------------------------------------------------
+
+.PHONY: clean
+clean: ## remove .dev/, the state of development runs
+	@rm -rf $(DEV)
+
+.PHONY: distclean
+distclean: clean ## remove .bin/ too
+	@rm -rf $(BIN)

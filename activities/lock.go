@@ -1,0 +1,105 @@
+package activities
+
+import (
+	"time"
+
+	"mobileid"
+)
+
+// Names of the activities, as they stand in histories.
+const (
+	ValidateLockName     = "ValidateLock"
+	LockInIMName         = "LockInIdentityManager"
+	RevokeAtCAName       = "RevokeAtCA"
+	RevokeInIMName       = "RevokeInIdentityManager"
+	AwaitPublicationName = "AwaitPublication"
+	RecordExitName       = "RecordExit"
+)
+
+// Policy is the configuration that a lock runs under. It travels with the
+// validation's result, so that the history holds it: workflow code reads no
+// configuration, and a changed one applies to later starts.
+type Policy struct {
+	Deadline   time.Duration   `json:"deadline"` // for Next or Cancel
+	Reason     mobileid.Reason `json:"reason"`   // where nobody gives one
+	Attributes AttributePolicy `json:"attributes"`
+}
+
+// AttributePolicy says which search attributes a process sets, with the values
+// of the two that may be hashed.
+type AttributePolicy struct {
+	Enabled  bool   `json:"enabled"`
+	MobileID string `json:"mobileId,omitempty"`
+	User     string `json:"user,omitempty"`
+}
+
+// CAPolicy is how a lock treats one CA.
+type CAPolicy struct {
+	Name         string        `json:"name"`
+	TaskQueue    string        `json:"taskQueue,omitempty"` // empty: the process's own
+	CallTimeout  time.Duration `json:"callTimeout"`         // of one call to the CA
+	Concurrency  int           `json:"concurrency"`         // certificates at once
+	ProofWait    time.Duration `json:"proofWait"`           // how long others may take to see it; 0: not waited for; negative: until the next CRL
+	ApprovalWait time.Duration `json:"approvalWait"`        // how long a request may be pending at the CA
+}
+
+// ValidateLockInput is what ValidateLock needs.
+type ValidateLockInput struct {
+	MobileID string           `json:"mobileId"`
+	UserID   string           `json:"userId"`
+	Operator bool             `json:"operator,omitempty"`
+	Resume   bool             `json:"resume,omitempty"`
+	By       string           `json:"by,omitempty"`
+	Process  mobileid.Process `json:"process"`
+}
+
+// ValidateLockResult is what a lock knows before Next.
+type ValidateLockResult struct {
+	State        mobileid.State               `json:"state"`
+	Certificates []mobileid.CertificateResult `json:"certificates"` // those that Next would revoke
+	Policy       Policy                       `json:"policy"`
+}
+
+// LockInIMResult is what the lock's transaction brought about, and where each
+// certificate goes.
+type LockInIMResult struct {
+	From         mobileid.State               `json:"from"`
+	RequestedAt  time.Time                    `json:"requestedAt"`
+	LockedAt     time.Time                    `json:"lockedAt"`
+	Certificates []mobileid.CertificateResult `json:"certificates"`
+	CAs          []CAPolicy                   `json:"cas"`
+	Audit        mobileid.AuditMark           `json:"audit"`
+}
+
+// RevokeAtCAInput is what RevokeAtCA needs.
+type RevokeAtCAInput struct {
+	CA           CAPolicy                     `json:"ca"`
+	Reason       mobileid.Reason              `json:"reason"`
+	RequestedAt  time.Time                    `json:"requestedAt"`
+	Asked        bool                         `json:"asked,omitempty"` // an earlier step may have reached the CA
+	Certificates []mobileid.CertificateResult `json:"certificates"`
+}
+
+// RevokeAtCAResult has the same certificates in the same order. Each has an
+// Outcome (revoked, with the proof), or CannotRevoke (an operator must help), or
+// neither (still open: others need an operator, and this one must be tried
+// again).
+type RevokeAtCAResult struct {
+	Certificates    []mobileid.CertificateResult `json:"certificates"`
+	NextPublication time.Time                    `json:"nextPublication,omitzero"` // when the CA's next CRL is due
+}
+
+// AwaitPublicationInput is what AwaitPublication needs.
+type AwaitPublicationInput struct {
+	CA           CAPolicy                     `json:"ca"`
+	MobileID     string                       `json:"mobileId"`
+	Process      mobileid.Process             `json:"process"`
+	Decision     mobileid.Decision            `json:"decision"`
+	Certificates []mobileid.CertificateResult `json:"certificates"`
+}
+
+// AwaitPublicationResult has the same certificates, with VisibleAt.
+type AwaitPublicationResult struct {
+	Certificates []mobileid.CertificateResult `json:"certificates"`
+	Audit        mobileid.AuditMark           `json:"audit"`
+}

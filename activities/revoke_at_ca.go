@@ -1,0 +1,200 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"mobileid"
+	"mobileid/activities/ca"
+)
+
+// ledger is what an attempt has reached so far. It is the heartbeat's details,
+// so that the next attempt goes on from it: what is done is not done again, and
+// what may have been asked is read first.
+type ledger struct {
+	Done []mobileid.CertificateResult `json:"done,omitempty"`
+	// PendingSince is when a request was first found waiting for an approval at
+	// the CA, by "issuer/aki/serial".
+	PendingSince map[string]time.Time `json:"pendingSince,omitempty"`
+}
+
+// RevokeAtCA tries every open certificate of one CA once. It succeeds when all
+// are revoked with proof, or when some need an operator: then the curable rest
+// stays open in its result, for the process to go on with. Otherwise it fails,
+// and the engine tries again later.
+func (a *Activities) RevokeAtCA(ctx context.Context, in RevokeAtCAInput) (*RevokeAtCAResult, error) {
+	authority, ok := a.CAs.ByName(in.CA.Name)
+	if !ok {
+		return nil, temporal.NewNonRetryableApplicationError(
+			fmt.Sprintf("CA %q is not in the configuration of this worker", in.CA.Name), string(ca.Unsupported), nil)
+	}
+	attempt := &revocation{
+		authority: authority,
+		in:        in,
+		asked:     in.Asked || activity.GetInfo(ctx).Attempt > 1,
+		results:   slices.Clone(in.Certificates),
+		pending:   map[string]time.Time{},
+	}
+	attempt.resume(ctx)
+	stop := heartbeat(ctx, attempt.ledger)
+	worst := attempt.run(ctx)
+	stop()
+	if ctx.Err() != nil {
+		return nil, translate(ctx.Err())
+	}
+	if worst != nil && !attempt.needsOperator() {
+		// Recorded once more, so that the next attempt finds all of it.
+		activity.RecordHeartbeat(ctx, attempt.ledger())
+		return nil, translate(worst)
+	}
+	return &RevokeAtCAResult{Certificates: attempt.results, NextPublication: authority.NextPublication()}, nil
+}
+
+// revocation is one attempt at the certificates of one CA.
+type revocation struct {
+	authority *ca.Authority
+	in        RevokeAtCAInput
+	asked     bool
+
+	mu      sync.Mutex
+	results []mobileid.CertificateResult
+	pending map[string]time.Time
+}
+
+func key(id mobileid.CertificateID) string { return id.Issuer + "/" + id.AKI + "/" + id.Serial }
+
+// resume takes over what an earlier attempt has reached. A ledger that cannot be
+// read is none: the status at the CA is the truth.
+func (r *revocation) resume(ctx context.Context) {
+	if !activity.HasHeartbeatDetails(ctx) {
+		return
+	}
+	var before ledger
+	if err := activity.GetHeartbeatDetails(ctx, &before); err != nil {
+		activity.GetLogger(ctx).Warn("Ledger of the attempt before cannot be read", "error", err)
+		return
+	}
+	for i, c := range r.results {
+		for _, done := range before.Done {
+			if done.CertificateID == c.CertificateID {
+				r.results[i] = done
+			}
+		}
+	}
+	for k, since := range before.PendingSince {
+		r.pending[k] = since
+	}
+}
+
+// ledger is what the next attempt needs to know.
+func (r *revocation) ledger() any {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var now ledger
+	for _, c := range r.results {
+		if c.Outcome != "" {
+			now.Done = append(now.Done, c)
+		}
+	}
+	now.PendingSince = map[string]time.Time{}
+	for k, since := range r.pending {
+		now.PendingSince[k] = since
+	}
+	return now
+}
+
+// run tries every open certificate once, some at a time, and returns the failure
+// that asks to wait longest, or nil.
+func (r *revocation) run(ctx context.Context) error {
+	var (
+		group sync.WaitGroup
+		slots = make(chan struct{}, max(r.in.CA.Concurrency, 1))
+		worst error
+	)
+	for i, c := range r.results {
+		if c.Outcome != "" {
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			group.Wait()
+			return ctx.Err()
+		}
+		group.Add(1)
+		go func() {
+			defer func() {
+				<-slots
+				group.Done()
+			}()
+			result, err := r.revoke(ctx, c)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.results[i] = result
+			if err != nil && waits(err) >= waits(worst) {
+				worst = err
+			}
+		}()
+	}
+	group.Wait()
+	return worst
+}
+
+// revoke tries one certificate. Its error is curable; what is not stands in the
+// result.
+func (r *revocation) revoke(ctx context.Context, c mobileid.CertificateResult) (mobileid.CertificateResult, error) {
+	cert := ca.Certificate{CertificateID: c.CertificateID, IssuerDN: c.IssuerDN, NotAfter: c.NotAfter}
+	result, err := r.authority.Revoke(ctx, cert, r.in.Reason, r.asked, r.in.RequestedAt)
+	if err == nil {
+		result.StateInIM = c.StateInIM
+		return result, nil
+	}
+	if ca.IsPending(err) {
+		err = r.stillPending(c.CertificateID, err)
+	}
+	if ca.Curable(err) {
+		return c, err
+	}
+	c.CannotRevoke = err.Error()
+	activity.GetLogger(ctx).Warn("Certificate cannot be revoked without an operator",
+		"ca", r.authority.Name, "serial", c.Serial, "error", err)
+	return c, nil
+}
+
+// stillPending lets a request wait for its approval at the CA, up to the
+// configured time from when it was first found waiting.
+func (r *revocation) stillPending(id mobileid.CertificateID, err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	since, known := r.pending[key(id)]
+	if !known {
+		since = time.Now().UTC()
+		r.pending[key(id)] = since
+	}
+	if wait := r.in.CA.ApprovalWait; wait > 0 && time.Since(since) > wait {
+		return &ca.Error{Kind: ca.Unsupported, Op: "revoke " + id.String(),
+			Words: fmt.Sprintf("not approved at the CA within %s", wait), Err: err}
+	}
+	return err
+}
+
+// needsOperator reports whether a certificate can be cured by an operator alone.
+func (r *revocation) needsOperator() bool {
+	return slices.ContainsFunc(r.results, func(c mobileid.CertificateResult) bool { return c.CannotRevoke != "" })
+}
+
+// waits is how long a failure asks to wait.
+func waits(err error) time.Duration {
+	var atCA *ca.Error
+	if errors.As(err, &atCA) {
+		return atCA.RetryAfter
+	}
+	return 0
+}

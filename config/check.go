@@ -1,0 +1,132 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"mobileid"
+)
+
+// ProofWaitCRL as a CA's proof_wait waits until its next CRL is due.
+const ProofWaitCRL = "crl"
+
+// Faults is every fault of a configuration.
+type Faults struct{ list []string }
+
+func (f *Faults) Error() string {
+	return fmt.Sprintf("%d fault(s) in the configuration:\n  - %s", len(f.list), strings.Join(f.list, "\n  - "))
+}
+
+func (f *Faults) add(key, problem string) {
+	if key != "" {
+		problem = key + " " + problem
+	}
+	f.list = append(f.list, problem)
+}
+
+// check looks at every setting by itself and at what must fit together.
+func (c Config) check(f *Faults) {
+	required(f, "task_queue", c.TaskQueue)
+	oneOf(f, "store.driver", c.Store.Driver, "sqlite", "postgres")
+	if c.Store.DSN == "" && c.Store.DSNFile == "" {
+		f.add("store.dsn", "is missing")
+	}
+	required(f, "audit.key_file", c.Audit.KeyFile)
+	positive(f, "lock.deadline", c.Lock.Deadline)
+	if err := mobileid.CheckLockReason(mobileid.Reason(c.Lock.Reason), true); err != nil || c.Lock.Reason == "" {
+		f.add("lock.reason", "is not a reason that a lock may send: "+c.Lock.Reason)
+	}
+	oneOf(f, "search_attributes.user", c.SearchAttributes.User, "plain", "hashed", "off")
+	if c.SearchAttributes.User == "hashed" {
+		required(f, "search_attributes.hash_key_file", c.SearchAttributes.HashKeyFile)
+	}
+	if c.Worker.HealthAddress != "" {
+		if _, _, err := net.SplitHostPort(c.Worker.HealthAddress); err != nil {
+			f.add("worker.health_address", "must be host:port")
+		}
+	}
+	positive(f, "worker.stop_timeout", c.Worker.StopTimeout)
+	if c.Worker.Cache < 0 {
+		f.add("worker.cache", "must not be negative")
+	}
+	if c.Worker.Activities < 1 {
+		f.add("worker.activities", "must be at least 1")
+	}
+	oneOf(f, "log.level", c.Log.Level, "debug", "info", "warn", "error")
+	oneOf(f, "log.format", c.Log.Format, "text", "json")
+	names := map[string]bool{}
+	for i, ca := range c.CAs {
+		key := fmt.Sprintf("cas[%d]", i)
+		ca.check(f, key)
+		if names[ca.Name] {
+			f.add(key+".name", "is used twice: "+ca.Name)
+		}
+		names[ca.Name] = true
+	}
+}
+
+func (c CA) check(f *Faults, key string) {
+	if err := mobileid.CheckID(key+".name", c.Name); err != nil {
+		f.add("", err.Error())
+	}
+	oneOf(f, key+".driver", c.Driver, "devca")
+	required(f, key+".issuer_file", c.IssuerFile)
+	required(f, key+".url", c.URL)
+	for name, address := range map[string]string{"url": c.URL, "ocsp_url": c.OCSPURL, "crl_url": c.CRLURL} {
+		if address == "" {
+			continue
+		}
+		if u, err := url.Parse(address); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			f.add(key+"."+name, "must be an http or https URL")
+		}
+	}
+	required(f, key+".certificate_file", c.CertificateFile)
+	required(f, key+".key_file", c.KeyFile)
+	required(f, key+".server_ca_file", c.ServerCAFile)
+	positive(f, key+".call_timeout", c.CallTimeout)
+	positive(f, key+".approval_wait", c.ApprovalWait)
+	if c.Concurrency < 1 {
+		f.add(key+".concurrency", "must be at least 1")
+	}
+	if _, err := c.ProofWaitDuration(); err != nil {
+		f.add(key+".proof_wait", err.Error())
+	}
+}
+
+// ProofWaitDuration returns proof_wait as a duration, negative for until the
+// next CRL is due.
+func (c CA) ProofWaitDuration() (time.Duration, error) {
+	if c.ProofWait == ProofWaitCRL {
+		return -1, nil
+	}
+	wait, err := time.ParseDuration(c.ProofWait)
+	if err != nil || wait < 0 {
+		return 0, errors.New("must be a duration, 0, or " + ProofWaitCRL)
+	}
+	return wait, nil
+}
+
+func required(f *Faults, key, value string) {
+	if value == "" {
+		f.add(key, "is missing")
+	}
+}
+
+func positive(f *Faults, key string, value time.Duration) {
+	if value <= 0 {
+		f.add(key, "must be longer than 0")
+	}
+}
+
+func oneOf(f *Faults, key, value string, allowed ...string) {
+	for _, a := range allowed {
+		if value == a {
+			return
+		}
+	}
+	f.add(key, fmt.Sprintf("is %q, must be one of %s", value, strings.Join(allowed, ", ")))
+}

@@ -1,0 +1,289 @@
+// Package config holds the settings of all programs in one typed struct.
+//
+// A setting comes from, first one wins: a flag (--store.dsn), a variable
+// (MOBILEID_STORE_DSN), the file (config.yaml, or what --config or
+// MOBILEID_CONFIG names), the default. Every fault is reported, all at once.
+//
+// Secrets are never settings themselves: a setting names the file that holds
+// one. How to reach Temporal is not ours to say: see [Temporal].
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+)
+
+const (
+	envPrefix = "MOBILEID"
+
+	// FileVariable names the configuration file.
+	FileVariable = "MOBILEID_CONFIG"
+
+	// FileFlag is the flag that names the configuration file.
+	FileFlag = "config"
+
+	defaultFile = "config.yaml"
+)
+
+// Config is the settings of all programs. The doc tags are the comments of
+// config.yaml and the usage of the flags.
+type Config struct {
+	TaskQueue        string           `mapstructure:"task_queue" doc:"Temporal task queue of the processes"`
+	Store            Store            `mapstructure:"store" doc:"Identity Manager's store"`
+	Audit            Audit            `mapstructure:"audit" doc:"The audit chain"`
+	Lock             Lock             `mapstructure:"lock" doc:"Lock mobile ID"`
+	SearchAttributes SearchAttributes `mapstructure:"search_attributes" doc:"What Temporal shows and finds without opening a payload; never encrypted"`
+	CAs              []CA             `mapstructure:"cas" doc:"The certificate authorities; a certificate goes to the one that issued it"`
+	Worker           Worker           `mapstructure:"worker" doc:"The worker program"`
+	Log              Log              `mapstructure:"log" doc:"Logs, on standard error"`
+}
+
+// Store says where Identity Manager's data lies.
+type Store struct {
+	Driver  string `mapstructure:"driver" doc:"sqlite or postgres"`
+	DSN     string `mapstructure:"dsn" doc:"sqlite: the file; postgres: a URL without a password (postgres://user@host/database)"`
+	DSNFile string `mapstructure:"dsn_file" doc:"a file with the dsn, for a URL that has a password; takes the place of dsn"`
+}
+
+// Audit says under which key the audit records are chained.
+type Audit struct {
+	KeyFile string `mapstructure:"key_file" doc:"file with the HMAC key, 64 hex digits, kept outside the database; 'starter setup' makes one if it is missing"`
+}
+
+// Lock is what applies to every lock that starts from now on.
+type Lock struct {
+	Deadline time.Duration `mapstructure:"deadline" doc:"how long a lock waits for Next or Cancel"`
+	Reason   string        `mapstructure:"reason" doc:"RFC 5280 reason where nobody gives one"`
+}
+
+// SearchAttributes says what is shown in search attributes.
+type SearchAttributes struct {
+	Enabled     bool   `mapstructure:"enabled" doc:"set them; 'starter setup' registers them first"`
+	User        string `mapstructure:"user" doc:"the owner: plain, hashed or off"`
+	HashKeyFile string `mapstructure:"hash_key_file" doc:"file with the key for hashed, 64 hex digits"`
+}
+
+// CA is one certificate authority.
+type CA struct {
+	Name            string        `mapstructure:"name" doc:"how results and logs call it"`
+	Driver          string        `mapstructure:"driver" doc:"devca"`
+	IssuerFile      string        `mapstructure:"issuer_file" doc:"PEM file with the CA's certificate"`
+	URL             string        `mapstructure:"url" doc:"where the driver reaches the CA"`
+	CertificateFile string        `mapstructure:"certificate_file" doc:"PEM file with the client certificate"`
+	KeyFile         string        `mapstructure:"key_file" doc:"PEM file with the key of the client certificate"`
+	ServerCAFile    string        `mapstructure:"server_ca_file" doc:"PEM file with the CA of the server's TLS certificate"`
+	OCSPURL         string        `mapstructure:"ocsp_url" doc:"OCSP responder that others ask; empty: none"`
+	CRLURL          string        `mapstructure:"crl_url" doc:"CRL that others read; empty: none"`
+	TaskQueue       string        `mapstructure:"task_queue" doc:"task queue of the worker that reaches the CA; empty: the processes' own"`
+	CallTimeout     time.Duration `mapstructure:"call_timeout" doc:"of one call; default 10s"`
+	Concurrency     int           `mapstructure:"concurrency" doc:"certificates of one lock at once; default 4"`
+	ProofWait       string        `mapstructure:"proof_wait" doc:"how long a lock waits until others see the revocation: a duration, 0 for not at all, or crl for until the next CRL is due; default crl"`
+	ApprovalWait    time.Duration `mapstructure:"approval_wait" doc:"how long a request may wait for an approval at the CA; default 24h"`
+}
+
+// Worker is how the worker program runs.
+type Worker struct {
+	HealthAddress string        `mapstructure:"health_address" doc:"address of /healthz and /readyz; empty: none"`
+	StopTimeout   time.Duration `mapstructure:"stop_timeout" doc:"how long running activities may take to end after SIGTERM"`
+	Cache         int           `mapstructure:"cache" doc:"processes kept in memory between their tasks"`
+	Activities    int           `mapstructure:"activities" doc:"activities at once"`
+}
+
+// Log is how programs log.
+type Log struct {
+	Level  string `mapstructure:"level" doc:"debug, info, warn or error"`
+	Format string `mapstructure:"format" doc:"text or json"`
+}
+
+// Default returns the settings of a development run.
+func Default() Config {
+	return Config{
+		TaskQueue:        "mobile-id",
+		Store:            Store{Driver: "sqlite", DSN: ".dev/im.db"},
+		Audit:            Audit{KeyFile: ".dev/audit.key"},
+		Lock:             Lock{Deadline: 2 * time.Hour, Reason: "unspecified"},
+		SearchAttributes: SearchAttributes{Enabled: true, User: "plain"},
+		Worker: Worker{
+			HealthAddress: "127.0.0.1:8081",
+			StopTimeout:   30 * time.Second,
+			Cache:         10_000,
+			Activities:    200,
+		},
+		Log: Log{Level: "info", Format: "text"},
+	}
+}
+
+// fillDefaults fills what a CA's section leaves out.
+func (c *CA) fillDefaults() {
+	if c.CallTimeout == 0 {
+		c.CallTimeout = 10 * time.Second
+	}
+	if c.Concurrency == 0 {
+		c.Concurrency = 4
+	}
+	if c.ProofWait == "" {
+		c.ProofWait = ProofWaitCRL
+	}
+	if c.ApprovalWait == 0 {
+		c.ApprovalWait = 24 * time.Hour
+	}
+}
+
+// Flags adds a flag for the file and one for every setting that is no list.
+func Flags(flags *pflag.FlagSet) {
+	flags.String(FileFlag, "", "configuration file (default "+defaultFile+" if it is there, or $"+FileVariable+")")
+	for _, s := range settings(reflect.ValueOf(Default()), "") {
+		if s.value.Kind() == reflect.Slice {
+			continue
+		}
+		// As text, so that a malformed one is reported with all other faults.
+		flags.String(s.key, "", s.doc+defaultText(s))
+		_ = flags.MarkHidden(s.key)
+	}
+}
+
+func defaultText(s setting) string {
+	if s.value.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf(" (default %v)", s.value.Interface())
+}
+
+// Load reads the settings. It returns a *Faults with every fault at once.
+func Load(flags *pflag.FlagSet) (Config, error) {
+	v := viper.New()
+	v.SetEnvPrefix(envPrefix)
+	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
+	v.AllowEmptyEnv(true)
+	v.AutomaticEnv()
+	known := map[string]bool{FileVariable: true}
+	for _, s := range settings(reflect.ValueOf(Default()), "") {
+		if s.value.Kind() == reflect.Slice {
+			continue
+		}
+		v.SetDefault(s.key, s.value.Interface())
+		known[variable(s.key)] = true
+		if flags == nil {
+			continue
+		}
+		if flag := flags.Lookup(s.key); flag != nil && flag.Changed {
+			v.Set(s.key, flag.Value.String())
+		}
+	}
+	var faults Faults
+	if err := readFile(v, flags); err != nil {
+		faults.add("", err.Error())
+		return Config{}, &faults
+	}
+	for _, name := range unknownVariables(known) {
+		faults.add(name, "is not a setting")
+	}
+	var c Config
+	err := v.Unmarshal(&c, func(d *mapstructure.DecoderConfig) {
+		d.ErrorUnused = true
+		d.DecodeHook = mapstructure.StringToTimeDurationHookFunc()
+	})
+	for _, fault := range leaves(err) {
+		faults.add("", fault.Error())
+	}
+	for i := range c.CAs {
+		c.CAs[i].fillDefaults()
+	}
+	if err == nil {
+		c.check(&faults)
+	}
+	if len(faults.list) > 0 {
+		return c, &faults
+	}
+	return c, nil
+}
+
+// readFile reads the named file, or the default one if it is there.
+func readFile(v *viper.Viper, flags *pflag.FlagSet) error {
+	file := os.Getenv(FileVariable)
+	if flags != nil {
+		if flag := flags.Lookup(FileFlag); flag != nil && flag.Changed {
+			file = flag.Value.String()
+		}
+	}
+	named := file != ""
+	if !named {
+		file = defaultFile
+	}
+	v.SetConfigFile(file)
+	v.SetConfigType("yaml")
+	err := v.ReadInConfig()
+	if !named && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read configuration file %s: %w", file, err)
+	}
+	return nil
+}
+
+func variable(key string) string {
+	return envPrefix + "_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// unknownVariables finds variables that look like ours and are not: most likely
+// a spelling mistake that would otherwise go unnoticed.
+func unknownVariables(known map[string]bool) []string {
+	var unknown []string
+	for _, assignment := range os.Environ() {
+		name, _, _ := strings.Cut(assignment, "=")
+		if strings.HasPrefix(name, envPrefix+"_") && !known[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
+}
+
+// leaves takes joined errors apart.
+func leaves(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the join itself is looked at
+	switch {
+	case err == nil:
+		return nil
+	case !ok:
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, leaves(e)...)
+	}
+	return all
+}
+
+// setting is one key with its default and its comment.
+type setting struct {
+	key   string
+	doc   string
+	value reflect.Value
+}
+
+// settings lists the keys of a struct in order. Lists stay whole.
+func settings(v reflect.Value, prefix string) []setting {
+	var list []setting
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		key := prefix + field.Tag.Get("mapstructure")
+		if field.Type.Kind() == reflect.Struct {
+			list = append(list, settings(v.Field(i), key+".")...)
+			continue
+		}
+		list = append(list, setting{key: key, doc: field.Tag.Get("doc"), value: v.Field(i)})
+	}
+	return list
+}

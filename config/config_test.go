@@ -1,0 +1,141 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+)
+
+// inFolder runs a test in an empty folder, so that no config.yaml is found, and
+// returns flags as a program has them.
+func inFolder(t *testing.T) *pflag.FlagSet {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	Flags(flags)
+	return flags
+}
+
+func TestLoadDefaults(t *testing.T) {
+	c, err := Load(inFolder(t))
+	require.NoError(t, err)
+	require.Equal(t, Default(), c)
+}
+
+func TestLoadOrder(t *testing.T) {
+	flags := inFolder(t)
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("task_queue: from-file\nlock:\n  deadline: 5m\nlog:\n  level: warn\n"), 0o600))
+	t.Setenv(FileVariable, file)
+	t.Setenv("MOBILEID_LOCK_DEADLINE", "7m")
+	t.Setenv("MOBILEID_LOG_LEVEL", "error")
+	require.NoError(t, flags.Parse([]string{"--log.level", "debug"}))
+
+	c, err := Load(flags)
+	require.NoError(t, err)
+	require.Equal(t, "from-file", c.TaskQueue, "the file is over the default")
+	require.Equal(t, 7*time.Minute, c.Lock.Deadline, "a variable is over the file")
+	require.Equal(t, "debug", c.Log.Level, "a flag is over a variable")
+}
+
+func TestLoadFillsCA(t *testing.T) {
+	flags := inFolder(t)
+	require.NoError(t, os.WriteFile("config.yaml", []byte(`
+cas:
+  - {name: devca, driver: devca, issuer_file: ca.pem, url: "https://localhost:1", certificate_file: c, key_file: k, server_ca_file: s}
+`), 0o600))
+	c, err := Load(flags)
+	require.NoError(t, err)
+	require.Equal(t, 10*time.Second, c.CAs[0].CallTimeout)
+	require.Equal(t, 4, c.CAs[0].Concurrency)
+	wait, err := c.CAs[0].ProofWaitDuration()
+	require.NoError(t, err)
+	require.Negative(t, wait)
+}
+
+func TestLoadReportsAllFaultsAtOnce(t *testing.T) {
+	flags := inFolder(t)
+	require.NoError(t, os.WriteFile("config.yaml", []byte(`
+store: {driver: oracle}
+lock: {deadline: 0s, reason: certificateHold}
+search_attributes: {user: hashed}
+cas:
+  - {name: a, driver: devca, url: "not a url", proof_wait: soon}
+  - {name: a, driver: nobody}
+`), 0o600))
+	_, err := Load(flags)
+	for _, fault := range []string{
+		"store.driver", "lock.deadline", "lock.reason", "search_attributes.hash_key_file",
+		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
+	} {
+		require.ErrorContains(t, err, fault)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	for name, test := range map[string]struct {
+		file, variable, value, fault string
+	}{
+		"an unknown key":      {file: "lokc: {deadline: 1h}", fault: "lokc"},
+		"an unknown variable": {variable: "MOBILEID_STOER_DSN", value: "x", fault: "MOBILEID_STOER_DSN"},
+		"no duration":         {variable: "MOBILEID_LOCK_DEADLINE", value: "soon", fault: "deadline"},
+		"no number":           {variable: "MOBILEID_WORKER_CACHE", value: "many", fault: "cache"},
+		"no YAML":             {file: "a: b: c", fault: "config.yaml"},
+		"a missing file":      {variable: FileVariable, value: "nowhere.yaml", fault: "nowhere.yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			flags := inFolder(t)
+			if test.file != "" {
+				require.NoError(t, os.WriteFile("config.yaml", []byte(test.file), 0o600))
+			}
+			if test.variable != "" {
+				t.Setenv(test.variable, test.value)
+			}
+			_, err := Load(flags)
+			require.ErrorContains(t, err, test.fault)
+		})
+	}
+}
+
+func TestKeyFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "new", "key")
+	made, err := MakeKey(file)
+	require.NoError(t, err)
+	require.True(t, made)
+	first, err := ReadKey("audit.key_file", file)
+	require.NoError(t, err)
+	require.Len(t, first, keyBytes)
+
+	made, err = MakeKey(file)
+	require.NoError(t, err)
+	require.False(t, made, "a key that is there is kept")
+	again, err := ReadKey("audit.key_file", file)
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+}
+
+func TestReadKeyNeverShowsContent(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, os.WriteFile(file, []byte("hunter2hunter2"), 0o600))
+	_, err := ReadKey("audit.key_file", file)
+	require.ErrorContains(t, err, "audit.key_file")
+	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestStoreDSNFromFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "dsn")
+	require.NoError(t, os.WriteFile(file, []byte("postgres://user:secret@host/db\n"), 0o600))
+	dsn, err := Store{Driver: "postgres", DSNFile: file}.StoreDSN()
+	require.NoError(t, err)
+	require.Equal(t, "postgres://user:secret@host/db", dsn)
+	_, err = Store{DSNFile: file + "x"}.StoreDSN()
+	require.ErrorContains(t, err, "store.dsn_file")
+}

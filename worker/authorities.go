@@ -1,0 +1,83 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+
+	"mobileid/activities/ca"
+	"mobileid/activities/ca/devca"
+	"mobileid/config"
+)
+
+// authorities makes the configured CAs. It is the one place that knows the
+// drivers. Every fault is reported, all at once.
+func authorities(configured []config.CA) (*ca.Authorities, error) {
+	var list []*ca.Authority
+	var faults []error
+	for _, c := range configured {
+		authority, err := authority(c)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("CA %s: %w", c.Name, err))
+			continue
+		}
+		list = append(list, authority)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	return ca.NewAuthorities(list)
+}
+
+func authority(c config.CA) (*ca.Authority, error) {
+	issuer, err := readCertificate(c.IssuerFile)
+	if err != nil {
+		return nil, fmt.Errorf("issuer_file: %w", err)
+	}
+	driver, err := driver(c)
+	if err != nil {
+		return nil, err
+	}
+	wait, err := c.ProofWaitDuration()
+	if err != nil {
+		return nil, err
+	}
+	return &ca.Authority{
+		Name:           c.Name,
+		Issuer:         issuer,
+		Driver:         driver,
+		RequestTimeout: c.CallTimeout,
+		Concurrency:    c.Concurrency,
+		TaskQueue:      c.TaskQueue,
+		ProofWait:      wait,
+		ApprovalWait:   c.ApprovalWait,
+	}, nil
+}
+
+func driver(c config.CA) (ca.Driver, error) {
+	switch c.Driver {
+	case "devca":
+		return devca.NewDriver(devca.DriverOptions{
+			URL:            c.URL,
+			ClientCertFile: c.CertificateFile,
+			ClientKeyFile:  c.KeyFile,
+			ServerCAFile:   c.ServerCAFile,
+			Timeout:        c.CallTimeout,
+		})
+	}
+	return nil, fmt.Errorf("driver %q is not built in", c.Driver)
+}
+
+func readCertificate(file string) (*x509.Certificate, error) {
+	text, err := os.ReadFile(file) //nolint:gosec // the file is what the operator configured
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, fmt.Errorf("%s holds no PEM certificate", file)
+	}
+	return x509.ParseCertificate(block.Bytes)
+}

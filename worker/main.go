@@ -1,0 +1,191 @@
+// Worker runs the processes: it polls their task queue and does what they ask
+// for in Identity Manager and at the CAs. Any number of them can run side by
+// side; one that dies loses nothing.
+//
+// It stops on SIGTERM or SIGINT, after the activities under way have ended.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+	"go.temporal.io/sdk/client"
+	sdkworker "go.temporal.io/sdk/worker"
+	"go.uber.org/zap"
+
+	"mobileid"
+	"mobileid/activities"
+	"mobileid/activities/ca"
+	"mobileid/activities/identitymanager"
+	"mobileid/config"
+	"mobileid/workflows"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return
+		}
+		fmt.Fprintln(os.Stderr, "worker:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	flags := pflag.NewFlagSet("worker", pflag.ContinueOnError)
+	config.Flags(flags)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	c, err := config.Load(flags)
+	if err != nil {
+		return err
+	}
+	log := c.Log.Logger()
+	defer func() { _ = log.Sync() }()
+
+	store, err := identitymanager.Configured(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }()
+	if err := store.CheckSchema(ctx); err != nil {
+		return err
+	}
+	authorities, err := authorities(c.CAs)
+	if err != nil {
+		return err
+	}
+	settings, err := settings(c)
+	if err != nil {
+		return err
+	}
+	options, err := config.Temporal()
+	if err != nil {
+		return err
+	}
+	temporal, err := dial(ctx, log, options)
+	if err != nil {
+		return err
+	}
+	defer temporal.Close()
+	if c.SearchAttributes.Enabled {
+		if err := checkSearchAttributes(ctx, temporal, options.Namespace); err != nil {
+			return err
+		}
+	}
+	return serve(ctx, log, c, temporal, store, &activities.Activities{IM: store, CAs: authorities, Settings: settings})
+}
+
+// dial connects to Temporal, or says within a few seconds that it cannot.
+func dial(ctx context.Context, log *zap.Logger, options client.Options) (client.Client, error) {
+	options.Logger = newSDKLogger(log)
+	temporal, err := client.DialContext(ctx, options)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Temporal at %s, namespace %s: %w", options.HostPort, options.Namespace, err)
+	}
+	log.Info("Connected to Temporal", zap.String("address", options.HostPort), zap.String("namespace", options.Namespace))
+	return temporal, nil
+}
+
+// checkSearchAttributes refuses to work without the search attributes: a process
+// that sets an unregistered one is blocked until it is registered.
+func checkSearchAttributes(ctx context.Context, temporal client.Client, namespace string) error {
+	missing, err := workflows.MissingSearchAttributes(ctx, temporal, namespace)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("search attributes %s are not registered in namespace %s: run 'starter setup', or set search_attributes.enabled to false",
+			strings.Join(missing, ", "), namespace)
+	}
+	return nil
+}
+
+// settings are the part of the configuration that travels with every lock.
+func settings(c config.Config) (activities.Settings, error) {
+	s := activities.Settings{
+		Deadline: c.Lock.Deadline,
+		Reason:   mobileid.Reason(c.Lock.Reason),
+		Attributes: activities.AttributeSettings{
+			Enabled: c.SearchAttributes.Enabled,
+			User:    activities.UserAttribute(c.SearchAttributes.User),
+		},
+	}
+	if s.Attributes.User != activities.UserHashed {
+		return s, nil
+	}
+	key, err := config.ReadKey("search_attributes.hash_key_file", c.SearchAttributes.HashKeyFile)
+	s.Attributes.HashKey = key
+	return s, err
+}
+
+// serve polls until ctx ends, and then lets running activities end.
+func serve(ctx context.Context, log *zap.Logger, c config.Config, temporal client.Client, store *identitymanager.Store, a *activities.Activities) error {
+	sdkworker.SetStickyWorkflowCacheSize(c.Worker.Cache)
+	fatal := make(chan error, 1)
+	worker := sdkworker.New(temporal, c.TaskQueue, sdkworker.Options{
+		MaxConcurrentActivityExecutionSize: c.Worker.Activities,
+		WorkerStopTimeout:                  c.Worker.StopTimeout,
+		// So that a retry or a cancellation reaches a running activity soon: the
+		// default would hold heartbeats back for most of their timeout.
+		MaxHeartbeatThrottleInterval: activities.HeartbeatInterval,
+		DisableRegistrationAliasing:  true,
+		OnFatalError:                 func(err error) { fatal <- err },
+	})
+	workflows.Register(worker)
+	a.Register(worker)
+
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	if c.Worker.HealthAddress != "" {
+		listener, err := net.Listen("tcp", c.Worker.HealthAddress)
+		if err != nil {
+			return fmt.Errorf("listen for health probes (worker.health_address): %w", err)
+		}
+		log.Info("Serving /healthz and /readyz", zap.String("address", listener.Addr().String()))
+		go func() {
+			if err := serveHealth(serving, listener, health{temporal: temporal, store: store, stopping: ctx.Done()}.handler()); err != nil {
+				fatal <- fmt.Errorf("serve health probes: %w", err)
+			}
+		}()
+	}
+	if err := worker.Start(); err != nil {
+		return fmt.Errorf("start polling: %w", err)
+	}
+	log.Info("Worker is ready", startFields(c, a.CAs)...)
+	var err error
+	select {
+	case <-ctx.Done():
+		log.Info("Stopping: running activities may end", zap.Duration("atMost", c.Worker.StopTimeout))
+	case err = <-fatal:
+	}
+	worker.Stop()
+	log.Info("Worker has stopped")
+	return err
+}
+
+// startFields say what this worker runs with, without any secret.
+func startFields(c config.Config, authorities *ca.Authorities) []zap.Field {
+	names := []string{}
+	for _, a := range authorities.All() {
+		names = append(names, a.Name)
+	}
+	return []zap.Field{
+		zap.String("taskQueue", c.TaskQueue),
+		zap.Strings("processes", []string{workflows.Lock, workflows.LockForOperator}),
+		zap.Strings("cas", names),
+		zap.String("store", c.Store.Driver),
+		zap.Bool("searchAttributes", c.SearchAttributes.Enabled),
+		zap.Duration("deadline", c.Lock.Deadline),
+	}
+}

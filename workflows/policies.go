@@ -1,0 +1,97 @@
+package workflows
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"mobileid/activities"
+)
+
+// heartbeatTimeout is how soon the engine notices that the worker of a step died.
+// Activities heartbeat every two seconds once they take longer than that.
+const heartbeatTimeout = 10 * time.Second
+
+// untilItSucceeds retries tightly in the first minute (1, 1.5, 2.3, ... seconds)
+// and then backs off to five minutes. There is no end: giving up would leave a
+// live certificate that nobody remembers.
+func untilItSucceeds() *temporal.RetryPolicy {
+	return &temporal.RetryPolicy{
+		InitialInterval:    time.Second,
+		BackoffCoefficient: 1.5,
+		MaximumInterval:    5 * time.Minute,
+	}
+}
+
+// withValidateLocally is for the validation inside the workflow task: two tries
+// within five seconds, because longer ones would grow the history.
+func withValidateLocally(ctx workflow.Context) workflow.Context {
+	return workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
+		StartToCloseTimeout:    2 * time.Second,
+		ScheduleToCloseTimeout: 5 * time.Second,
+		RetryPolicy:            &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, MaximumAttempts: 2},
+		Summary:                "Validate",
+	})
+}
+
+// withValidate is for the validation as a step of its own.
+func withValidate(ctx workflow.Context, id, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID:          id,
+		Summary:             summary,
+		StartToCloseTimeout: 30 * time.Second,
+		HeartbeatTimeout:    heartbeatTimeout,
+		WaitForCancellation: true,
+		RetryPolicy:         untilItSucceeds(),
+	})
+}
+
+// withIdentityManager is for a transaction in Identity Manager.
+func withIdentityManager(ctx workflow.Context, id, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID:          id,
+		Summary:             summary,
+		StartToCloseTimeout: time.Minute,
+		HeartbeatTimeout:    heartbeatTimeout,
+		WaitForCancellation: true,
+		RetryPolicy:         untilItSucceeds(),
+	})
+}
+
+// callsPerCertificate is how many calls to the CA one certificate can take:
+// status, request, status again, OCSP, CRL.
+const callsPerCertificate = 5
+
+// withCA is for revoking certificates at one CA. An attempt may take as long as
+// its calls may, so that a slow CA is waited for and not asked twice.
+func withCA(ctx workflow.Context, id, summary string, ca activities.CAPolicy, certificates int) workflow.Context {
+	rounds := (certificates + ca.Concurrency - 1) / max(ca.Concurrency, 1)
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID:          id,
+		Summary:             summary,
+		TaskQueue:           ca.TaskQueue,
+		StartToCloseTimeout: time.Minute + time.Duration(max(rounds, 1)*callsPerCertificate)*ca.CallTimeout,
+		HeartbeatTimeout:    heartbeatTimeout,
+		WaitForCancellation: true,
+		RetryPolicy:         untilItSucceeds(),
+	})
+}
+
+// withPublication is for waiting until others see a revocation: each try looks
+// for a moment, and the retries cost no history.
+func withPublication(ctx workflow.Context, id, summary string, wait time.Duration) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID:             id,
+		Summary:                summary,
+		ScheduleToCloseTimeout: wait,
+		StartToCloseTimeout:    2 * time.Minute,
+		HeartbeatTimeout:       heartbeatTimeout,
+		WaitForCancellation:    true,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval:    time.Second,
+			BackoffCoefficient: 1.5,
+			MaximumInterval:    time.Minute,
+		},
+	})
+}

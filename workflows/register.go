@@ -1,0 +1,12 @@
+package workflows
+
+import (
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+)
+
+// Register registers every process under its symbolic name.
+func Register(registry worker.WorkflowRegistry) {
+	registry.RegisterWorkflowWithOptions(LockMobileID, workflow.RegisterOptions{Name: Lock})
+	registry.RegisterWorkflowWithOptions(LockMobileIDForOperator, workflow.RegisterOptions{Name: LockForOperator})
+}

@@ -1,0 +1,112 @@
+package workflows
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// step is one activity that the process cannot go on without.
+type step struct {
+	id      string // the activity id: how operators and scripts name the step
+	summary string
+	options func(ctx workflow.Context, id, summary string) workflow.Context
+	name    string // the activity's name
+	input   any
+	unless  func() bool // gives the step up once true; nil: never
+}
+
+// perform runs a step until it succeeds. What fails for a passing reason is
+// tried again by the engine, without a trace in the history. What the engine's
+// tries cannot cure waits for an operator. A retry cancels the step, waits until
+// that is certain, so that two never run at once, and schedules it anew.
+//
+// Its errors are a refusal, errAborted and errRest.
+func (l *lock) perform(s step, out any) error {
+	for {
+		if err := l.attempt(s, out); !errors.Is(err, errInterrupted) {
+			return err
+		}
+	}
+}
+
+// attempt is one round of perform. It returns errInterrupted when the step is
+// to be scheduled anew, possibly with another input.
+func (l *lock) attempt(s step, out any) error {
+	if l.restDue() {
+		return errRest
+	}
+	l.running++
+	defer func() { l.running-- }()
+	err := l.try(s, out)
+	switch {
+	case err == nil:
+		return nil
+	case s.unless != nil && s.unless():
+		return errAborted
+	case asRefusal(err) != nil:
+		return err
+	case !errors.Is(err, errInterrupted) && !temporal.IsCanceledError(err):
+		l.awaitOperator(s.id, words(err), s.unless)
+	}
+	return errInterrupted
+}
+
+var errInterrupted = errors.New("the step was interrupted to be tried again")
+
+// try schedules the step's activity once and waits for its end.
+func (l *lock) try(s step, out any) error {
+	ctx, cancel := workflow.WithCancel(s.options(l.ctx, s.id, s.summary))
+	defer cancel()
+	round := l.round
+	future := workflow.ExecuteActivity(ctx, s.name, s.input)
+	l.await(func() bool {
+		return future.IsReady() || l.round != round || l.resting || s.unless != nil && s.unless()
+	})
+	interrupted := !future.IsReady()
+	if interrupted {
+		cancel()
+	}
+	err := future.Get(l.ctx, out)
+	if err != nil && interrupted {
+		return errInterrupted
+	}
+	return err
+}
+
+// awaitOperator shows what only an operator can cure, and waits for the retry.
+func (l *lock) awaitOperator(id, why string, unless func() bool) {
+	round := l.round
+	l.stuck[id] = true
+	l.words = append(l.words, id+": "+why)
+	l.log.Warn("Step needs an operator", "step", id, "why", why)
+	l.show(l.phase)
+	l.await(func() bool { return l.round != round || l.resting || unless != nil && unless() })
+	delete(l.stuck, id)
+	l.words = slices.DeleteFunc(l.words, func(line string) bool { return strings.HasPrefix(line, id+": ") })
+	l.show(l.phase)
+}
+
+// restDue reports whether steps stop where they are, so that the run continues
+// as new before its history grows too long. That is so from Next on, once the
+// server suggests it: only retries can make a lock that long, and a retry is
+// what brings every step here.
+func (l *lock) restDue() bool {
+	if l.Decision == next && l.validated && workflow.GetInfo(l.root).GetContinueAsNewSuggested() {
+		l.resting = true
+	}
+	return l.resting
+}
+
+// words are what an operator reads of a failure: the application's own message,
+// without the layers that the engine wraps around it.
+func words(err error) string {
+	var application *temporal.ApplicationError
+	if errors.As(err, &application) {
+		return application.Message()
+	}
+	return err.Error()
+}
