@@ -66,7 +66,7 @@ check: lint test ## lint and test: what must pass before a commit
 test: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum ## all tests, on the real parts, with the race detector
 	@mkdir -p $(dir $(TESTJSON))
 	@$(if $(RACE),,echo 'no C compiler: testing without the race detector')
-	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) -- $(RACE) -count=1 $(TESTFLAGS) $(PKGS)
+	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) -- $(RACE) -count=1 -timeout 20m $(TESTFLAGS) $(PKGS)
 
 .PHONY: lint
 lint: lint-fmt lint-mod lint-vet lint-go lint-workflows lint-shell ## all the static checks below
@@ -74,7 +74,7 @@ lint: lint-fmt lint-mod lint-vet lint-go lint-workflows lint-shell ## all the st
 .PHONY: lint-fmt
 lint-fmt: ## gofmt
 	@echo 'gofmt'
-	@diff=$$(find . -name '*.go' -not -path './$(BIN)/*' -not -path './$(DEV)/*' -exec gofmt -d {} +); \
+	@diff=$$(find . -name '*.go' -not -path './$(BIN)/*' -not -path './$(DEV)/*' -exec gofmt -d {} + || true); \
 	  [[ -z $$diff ]] || { echo "$$diff"; echo 'run: gofmt -w .'; exit 1; }
 
 .PHONY: lint-mod
@@ -110,11 +110,13 @@ lint-shell: ## shellcheck on every shell script
 tools: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum $(BIN)/golangci-lint $(BIN)/workflowcheck ## install all of them into .bin/
 
 # A stamp carries the version in its name. A new version makes a new stamp, which is newer than the program; a program
-# that was not finished is older than its stamp, or missing. Both are built again, and nothing else is.
+# that was not finished is older than its stamp, or missing. Both are built again, and nothing else is. Stamps of other
+# versions go, so that the way back to one builds it too.
 stamp = $(BIN)/.$(1)-$(2)
 .PRECIOUS: $(BIN)/.%
 $(BIN)/.%:
 	@mkdir -p $(BIN)
+	@stem='$*'; rm -f $(BIN)/."$${stem%-v*}"-v*
 	@touch $@
 
 # $(call go-install,PACKAGE,VERSION): into .bin/, by Go's own means, from the module proxy.
@@ -144,6 +146,24 @@ $(BIN)/golangci-lint: $(call stamp,golangci-lint,$(GOLANGCI_LINT_VERSION))
 $(BIN)/workflowcheck: $(call stamp,workflowcheck,$(WORKFLOWCHECK_VERSION))
 	@echo 'building workflowcheck $(WORKFLOWCHECK_VERSION)'
 	$(call go-install,go.temporal.io/sdk/contrib/tools/workflowcheck,$(WORKFLOWCHECK_VERSION))
+
+# --- containers -----------------------------------------------------------------------------------------------------
+
+SECRETS := .secrets
+
+# The folder is closed and its files are not: containers read them as users of their own. Kept when they are there,
+# because the databases were made with them. Not below .dev/, which `make clean` removes while the volumes stay.
+.PHONY: secrets
+secrets: ## random passwords for docker-compose.yml, once, in .secrets/
+	@mkdir -p -m 0700 $(SECRETS)
+	@echo '*' >$(SECRETS)/.gitignore
+	@random() { od -An -v -tx1 -N24 /dev/urandom | tr -d ' \n'; }; \
+	  cd $(SECRETS); umask 022; \
+	  for name in postgres_password temporal_password mobileid_password; do \
+	    [[ -s $$name ]] || random >$$name; \
+	  done; \
+	  echo "postgres://mobileid:$$(cat mobileid_password)@postgres:5432/mobileid?sslmode=disable" >mobileid_dsn
+	@echo 'the passwords are in $(SECRETS)/'
 
 # --- clean up -------------------------------------------------------------------------------------------------------
 

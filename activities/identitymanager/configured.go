@@ -1,0 +1,21 @@
+package identitymanager
+
+import (
+	"context"
+	"fmt"
+
+	"mobileid/config"
+)
+
+// Configured opens the store that the configuration of the programs names.
+func Configured(ctx context.Context, c config.Config) (*Store, error) {
+	dsn, err := c.Store.StoreDSN()
+	if err != nil {
+		return nil, fmt.Errorf("identity manager: %w", err)
+	}
+	key, err := config.ReadKey("audit.key_file", c.Audit.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("identity manager: %w", err)
+	}
+	return Open(ctx, Options{Driver: c.Store.Driver, DSN: dsn, AuditKey: key})
+}

@@ -1,0 +1,44 @@
+// Package identitymanager is Identity Manager as a SQL store: users, mobile IDs,
+// their certificates, and the audit. It runs on SQLite and on PostgreSQL, with
+// the same SQL.
+//
+// Everything that changes a mobile ID on behalf of a process writes its audit
+// record in the same transaction, and does so once per process: a repeat changes
+// nothing and answers the same.
+//
+// # Concurrency
+//
+// Any number of processes may use one database. On PostgreSQL a transaction
+// first takes the head of the mobile ID's audit chain, if it appends to it, and
+// then the mobile ID's row, always in this order; so two transactions on one
+// mobile ID run one after the other and cannot deadlock. SQLite has one writer
+// at a time anyway. What the database nevertheless gives up (a serialization
+// failure, a deadlock, a busy file) is tried again here a few times.
+//
+// # Audit chain
+//
+// The records of one mobile ID form a chain. They are numbered 1, 2, 3, ...
+// without gaps, and each carries a MAC over itself and the MAC before it, under
+// a key that is not in the database. Who can write to the database but does not
+// have the key can therefore neither alter nor remove nor insert a record
+// unnoticed; only records cut off at the end need the head of the chain, kept
+// elsewhere, to be noticed.
+//
+// The MAC of record n of a mobile ID is, in lower-case hex,
+//
+//	HMAC-SHA256(key, field(domain) field(mac n-1) field(mobile ID) field(number) field(record))
+//
+// where field(x) is the length of x in bytes, as a big-endian unsigned 64-bit
+// integer, followed by x, and
+//
+//   - domain is the ASCII text "mobileid/audit/v1",
+//   - mac n-1 is the MAC of the record before as it is written, 64 lower-case hex
+//     digits, or nothing for the first record,
+//   - mobile ID is its id,
+//   - number is n as a big-endian unsigned 64-bit integer,
+//   - record is column audit.record as it stands, in UTF-8, byte by byte. It is
+//     the JSON of a mobileid.Record, and is never formatted anew.
+//
+// [MAC] computes it. Table audit_heads holds the number and MAC of the last
+// record of each chain.
+package identitymanager

@@ -1,0 +1,339 @@
+// Package postgrestest runs a private PostgreSQL server for tests, from the
+// programs that are installed.
+//
+// A test process has one server. It starts with the first test that asks for it,
+// with durable settings (fsync on), and ends with the test process, however that
+// ends; then its data are removed. Each test gets databases of its own:
+//
+//	url := postgrestest.Start(t).NewDatabase(t)
+//
+// Where PostgreSQL is not installed, the test is skipped and says so. PostgreSQL
+// refuses to run as root: then it runs as user postgres, or nobody.
+package postgrestest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// patience is how long the server may take to start or to recover.
+const patience = 60 * time.Second
+
+// superuser is the name of the role that tests connect as.
+const superuser = "postgres"
+
+// Server is a running PostgreSQL server.
+type Server struct {
+	programs string              // folder of initdb and postgres
+	dir      string              // everything that the server writes
+	account  *syscall.Credential // whom the server runs as; nil: as the test
+	lifeline io.Closer           // closing it, or the end of this process, ends the server
+	last     atomic.Int64        // number of the last database
+
+	mu      sync.Mutex // over what follows
+	process *exec.Cmd
+	exited  chan struct{}
+}
+
+// shared is the server of this test process.
+var shared struct {
+	sync.Once
+	server  *Server
+	missing string // why there is none, if that is nobody's fault
+	err     error
+}
+
+// Start returns the server of this test process, and starts it if no test has
+// asked for it before. It skips the test if PostgreSQL is not installed.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	shared.Do(func() {
+		programs, err := findPrograms()
+		if err != nil {
+			shared.missing = err.Error()
+			return
+		}
+		shared.server, shared.err = newServer(programs)
+	})
+	if shared.missing != "" {
+		t.Skip(shared.missing)
+	}
+	if shared.err != nil {
+		t.Fatalf("start PostgreSQL: %v", shared.err)
+	}
+	return shared.server
+}
+
+// NewDatabase creates an empty database and returns its URL. It is dropped when
+// the test ends.
+func (s *Server) NewDatabase(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("test_%d", s.last.Add(1))
+	if err := s.admin(t.Context(), "CREATE DATABASE "+name); err != nil {
+		t.Fatalf("create database: %v", err)
+	}
+	t.Cleanup(func() {
+		// The test's own context has ended by now.
+		if err := s.admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Logf("drop database: %v", err)
+		}
+	})
+	return s.url(name)
+}
+
+// Kill ends the server as a power cut would: with SIGKILL. Whatever runs in any
+// database breaks off, so a test that kills does not run in parallel with others.
+// It must be followed by Restart.
+func (s *Server) Kill(t testing.TB) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.process.Process.Kill(); err != nil {
+		t.Fatalf("kill PostgreSQL: %v", err)
+	}
+	<-s.exited
+}
+
+// Restart starts the server again after Kill, under the same URLs, and returns
+// when it has recovered.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.run(); err != nil {
+		t.Fatalf("restart PostgreSQL: %v", err)
+	}
+}
+
+// findPrograms returns the folder of PostgreSQL's server programs. Debian keeps
+// them off the PATH.
+func findPrograms() (string, error) {
+	var folders []string
+	if found, err := exec.LookPath("initdb"); err == nil {
+		// A link leads to where the other programs are.
+		if real, err := filepath.EvalSymlinks(found); err == nil {
+			folders = append(folders, filepath.Dir(real))
+		}
+	}
+	installed, err := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if err != nil {
+		return "", err
+	}
+	slices.SortFunc(installed, func(a, b string) int { return release(b) - release(a) })
+	for _, folder := range append(folders, installed...) {
+		if isFile(filepath.Join(folder, "initdb")) && isFile(filepath.Join(folder, "postgres")) {
+			return folder, nil
+		}
+	}
+	return "", errors.New("PostgreSQL is not installed: no initdb and postgres on the PATH or in /usr/lib/postgresql/*/bin")
+}
+
+// release is the major release that a folder .../<release>/bin names.
+func release(folder string) int {
+	n, err := strconv.Atoi(filepath.Base(filepath.Dir(folder)))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func newServer(programs string) (*Server, error) {
+	s := &Server{programs: programs}
+	var err error
+	if s.account, err = unprivileged(); err != nil {
+		return nil, err
+	}
+	// The path of a socket may have about 100 characters, so that the folder of
+	// the test, with the test's name in it, would not do.
+	if s.dir, err = os.MkdirTemp("", "postgrestest-"); err != nil {
+		return nil, err
+	}
+	if s.account != nil {
+		if err := os.Chown(s.dir, int(s.account.Uid), int(s.account.Gid)); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(s.dir))
+		}
+	}
+	// What the tests do is durable; making the empty cluster need not be.
+	initdb := s.command(filepath.Join(programs, "initdb"), "--pgdata="+s.data(), "--username="+superuser,
+		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	if said, err := initdb.CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("initdb: %w\n%s", err, said), os.RemoveAll(s.dir))
+	}
+	if err := s.guard(); err != nil {
+		return nil, errors.Join(fmt.Errorf("guard: %w", err), os.RemoveAll(s.dir))
+	}
+	if err := s.run(); err != nil {
+		return nil, errors.Join(err, s.lifeline.Close())
+	}
+	return s, nil
+}
+
+// unprivileged returns whom the server runs as: nil unless the test runs as root.
+func unprivileged() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil //nolint:nilnil // nobody else
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		ids, err := accountIDs(name)
+		if err == nil {
+			return ids, nil
+		}
+	}
+	return nil, errors.New("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
+}
+
+// command prepares a program of the server. It gets a process group of its own,
+// so that an interrupt from the terminal reaches the test alone, which ends in
+// order and lets the guard do its part.
+func (s *Server) command(program string, args ...string) *exec.Cmd {
+	command := exec.Command(program, args...) //nolint:gosec // the programs that findPrograms found
+	command.Dir = s.dir
+	command.Env = append(os.Environ(), "LC_ALL=C")
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: s.account, Setpgid: true}
+	return command
+}
+
+// guardScript waits for the end of its input, which is the end of the test
+// process, even if that was killed. Then it ends the server without delay, waits
+// until it is gone, and removes the data.
+const guardScript = `
+cat >/dev/null
+if [ -s "$1/data/postmaster.pid" ]; then
+	pid=$(head -n 1 "$1/data/postmaster.pid")
+	kill -QUIT "$pid" 2>/dev/null
+	while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+fi
+cd /
+rm -rf "$1"
+`
+
+// guard starts the process that ends the server when this one ends.
+func (s *Server) guard() error {
+	guard := s.command("/bin/sh", "-c", guardScript, "guard", s.dir)
+	lifeline, err := guard.StdinPipe()
+	if err != nil {
+		return err
+	}
+	s.lifeline = lifeline
+	return guard.Start()
+}
+
+// run starts the server and returns when it accepts connections. After a kill
+// the processes of the last run need a moment to notice, and until then a new
+// server refuses to start; so it is tried again.
+func (s *Server) run() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		err := s.runOnce(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if !wait(ctx) {
+			return err
+		}
+	}
+}
+
+func (s *Server) runOnce(ctx context.Context) error {
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close() //nolint:errcheck // the server has its own handle
+	process := s.command(filepath.Join(s.programs, "postgres"), "-D", s.data(),
+		"-c", "listen_addresses=", "-c", "unix_socket_directories="+s.dir,
+		"-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on",
+		"-c", "max_connections=300", "-c", "shared_buffers=64MB")
+	process.Stdout, process.Stderr = log, log
+	if err := process.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		_ = process.Wait() // how it ended stands in the log
+	}()
+	for {
+		err := s.admin(ctx, "SELECT 1")
+		if err == nil {
+			s.process, s.exited = process, exited
+			return nil
+		}
+		select {
+		case <-exited:
+			return fmt.Errorf("the server ended: %s", s.lastWords())
+		default:
+		}
+		if !wait(ctx) {
+			_ = process.Process.Kill() // it may have ended by itself
+			<-exited
+			return fmt.Errorf("the server does not answer: %w", err)
+		}
+	}
+}
+
+// wait gives the server a moment, or returns false if ctx ends.
+func wait(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(20 * time.Millisecond):
+		return true
+	}
+}
+
+// lastWords is the end of the server's log.
+func (s *Server) lastWords() string {
+	const enough = 1000
+	text, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(text[max(0, len(text)-enough):]))
+}
+
+// admin runs a statement in the database that every server has.
+func (s *Server) admin(ctx context.Context, statement string) error {
+	conn, err := pgx.Connect(ctx, s.url("postgres"))
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, statement)
+	return errors.Join(err, conn.Close(ctx))
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+
+// url is where a database is. A socket needs no port that somebody else could
+// take meanwhile.
+func (s *Server) url(database string) string {
+	u := url.URL{
+		Scheme:   "postgres",
+		User:     url.User(superuser),
+		Path:     "/" + database,
+		RawQuery: url.Values{"host": {s.dir}, "sslmode": {"disable"}}.Encode(),
+	}
+	return u.String()
+}

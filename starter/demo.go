@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+
+	"mobileid/activities/identitymanager"
+	"mobileid/config"
+	starter "mobileid/starter/client"
+	"mobileid/starter/demo"
+	"mobileid/starter/stack"
+	"mobileid/workflows"
+)
+
+const (
+	defaultDir = ".dev"
+	defaultBin = ".bin"
+
+	// demoTimeout is more than a demo can take, even on a slow machine.
+	demoTimeout = 5 * time.Minute
+)
+
+func (p *program) demoCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Lock mobile IDs on real parts, and check the end states",
+		Long: `Demo starts Temporal's development server, the development CA and the worker on
+free loopback ports, makes users with real certificates, plays scenes with real
+clients, and checks the end states in the store, in the CRL and by OCSP. Then it
+stops what it started. The state stays for inspection; the next run starts anew.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), demoTimeout)
+			defer cancel()
+			return p.onStack(ctx, dir, func(ctx context.Context, d *demo.Demo) error {
+				fmt.Fprintln(p.out, "\nScenes")
+				err := errors.Join(d.Play(ctx), d.ReadBack(ctx))
+				d.CheckYourself()
+				if err == nil {
+					fmt.Fprintln(p.out, "\nAll end states are as they must be.")
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", defaultDir, "folder of all state")
+	return cmd
+}
+
+func (p *program) runCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the same parts as the demo, with the Web UI, until Ctrl-C",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.onStack(cmd.Context(), dir, func(ctx context.Context, d *demo.Demo) error {
+				invite(p.out, d.Stack)
+				return d.Stack.Wait(ctx)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", defaultDir, "folder of all state")
+	return cmd
+}
+
+// onStack starts a fresh stack with the demo's users, runs act, and stops it.
+func (p *program) onStack(ctx context.Context, dir string, act func(context.Context, *demo.Demo) error) (err error) {
+	temporalProgram, err := stack.FindTemporal(ctx, defaultBin, p.out)
+	if err != nil {
+		return err
+	}
+	worker, err := stack.FindWorker(ctx, defaultBin, p.out)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	s, err := stack.Start(ctx, stack.Options{
+		Dir: dir, Starter: self, Worker: worker, Temporal: temporalProgram,
+		Progress: p.out, Fresh: true, Setup: p.setupStack,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		fmt.Fprintln(p.out, "\nstopping what was started")
+		err = errors.Join(err, s.Stop())
+	}()
+	c, err := p.config()
+	if err != nil {
+		return err
+	}
+	store, err := identitymanager.Configured(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	temporal, err := client.DialContext(ctx, client.Options{HostPort: s.TemporalAddress, Logger: log.NewStructuredLogger(discard())})
+	if err != nil {
+		return fmt.Errorf("connect to Temporal: %w", err)
+	}
+	defer temporal.Close()
+	d := &demo.Demo{Out: p.out, Stack: s, Store: store, Locks: starter.New(temporal, c.TaskQueue)}
+	if err := d.Prepare(ctx); err != nil {
+		return err
+	}
+	return act(ctx, d)
+}
+
+// setupStack makes this very program, too, use the new stack.
+func (p *program) setupStack(ctx context.Context, s *stack.Stack) error {
+	if err := s.WriteConfig(); err != nil {
+		return err
+	}
+	for _, variable := range [][2]string{{config.FileVariable, s.ConfigFile}, {"TEMPORAL_ADDRESS", s.TemporalAddress}} {
+		if err := os.Setenv(variable[0], variable[1]); err != nil {
+			return err
+		}
+	}
+	c, err := p.config()
+	if err != nil {
+		return err
+	}
+	_, err = setup(ctx, p, c)
+	return err
+}
+
+// invite prints where everything is and what can be tried.
+func invite(w io.Writer, s *stack.Stack) {
+	fmt.Fprintf(w, `
+Running. Stop with Ctrl-C.
+
+  Temporal Web UI  %[1]s
+  Temporal         %[2]s
+  CRL and OCSP     %[3]s
+  worker           http://%[4]s/readyz
+  logs             %[5]s/log
+
+In another terminal:
+
+  export MOBILEID_CONFIG=%[6]s TEMPORAL_ADDRESS=%[2]s
+  .bin/starter lock mid-1001 --user anna
+  .bin/starter list --all
+  temporal workflow query --workflow-id %[7]s --name status
+
+In the Web UI, Start Workflow:
+
+  Workflow ID    %[8]s
+  Task Queue     %[9]s
+  Workflow Type  %[10]s
+  Input          {"mobileId": "mid-1002", "userId": "bert"}
+
+then on its page Send a Signal: next, or cancel. No input is needed.
+`, s.UIAddress, s.TemporalAddress, s.CA.PublicURL, s.HealthAddress, s.Dir, s.ConfigFile,
+		workflows.LockWorkflowID("mid-1001"), workflows.LockWorkflowID("mid-1002"), workflows.TaskQueue, workflows.Lock)
+}

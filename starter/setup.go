@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mobileid/activities/identitymanager"
+	"mobileid/config"
+	"mobileid/workflows"
+)
+
+func (p *program) setupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "setup",
+		Short: "Make the store's schema, the keys, and the search attributes",
+		Long: `Setup brings everything to where the worker can start: the audit key (made if it
+is missing), the schema of Identity Manager's store, and the search attributes in
+Temporal. It can be run again at any time: what is there is kept.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.config()
+			if err != nil {
+				return err
+			}
+			done, err := setup(cmd.Context(), p, c)
+			if err != nil {
+				return err
+			}
+			if p.json {
+				return p.printJSON(map[string]any{"done": done})
+			}
+			fmt.Fprintln(p.out, strings.Join(done, "\n"))
+			return nil
+		},
+	}
+}
+
+// setup does the three parts and says what each came to.
+func setup(ctx context.Context, p *program, c config.Config) ([]string, error) {
+	done, err := setupStore(ctx, c)
+	if err != nil || !c.SearchAttributes.Enabled {
+		return done, err
+	}
+	temporal, _, err := p.connect(ctx)
+	if err != nil {
+		return done, err
+	}
+	defer temporal.Close()
+	options, err := config.Temporal()
+	if err != nil {
+		return done, err
+	}
+	added, err := workflows.RegisterSearchAttributes(ctx, temporal, options.Namespace)
+	if err != nil {
+		return done, err
+	}
+	if len(added) == 0 {
+		return append(done, "search attributes: all registered"), nil
+	}
+	return append(done, "search attributes: registered "+strings.Join(added, ", ")), nil
+}
+
+func setupStore(ctx context.Context, c config.Config) ([]string, error) {
+	var done []string
+	keys := []string{c.Audit.KeyFile}
+	if c.SearchAttributes.User == "hashed" {
+		keys = append(keys, c.SearchAttributes.HashKeyFile)
+	}
+	for _, file := range keys {
+		made, err := config.MakeKey(file)
+		if err != nil {
+			return done, err
+		}
+		if made {
+			done = append(done, "key: made "+file+"; keep a copy, the audit cannot be verified without it")
+		}
+	}
+	store, err := identitymanager.Configured(ctx, c)
+	if err != nil {
+		return done, err
+	}
+	defer func() { _ = store.Close() }()
+	if err := store.Migrate(ctx); err != nil {
+		return done, err
+	}
+	return append(done, "store: schema is up to date"), nil
+}

@@ -1,0 +1,60 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// temporalPackage is the last release of the temporal program that `go install`
+// accepts: later ones carry a replace directive.
+const temporalPackage = "github.com/temporalio/cli/cmd/temporal@v1.5.1"
+
+// FindTemporal returns the temporal program: from PATH, from bin, or installed
+// into bin now, which takes about three minutes.
+func FindTemporal(ctx context.Context, bin string, progress io.Writer) (string, error) {
+	if path, err := exec.LookPath("temporal"); err == nil {
+		return path, nil
+	}
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(bin, "temporal")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	fmt.Fprintln(progress, "  … building the temporal program, about three minutes, once")
+	return path, build(ctx, progress, []string{"GOBIN=" + bin}, "install", temporalPackage)
+}
+
+// FindWorker returns the worker program that stands beside this program, or
+// builds it into bin.
+func FindWorker(ctx context.Context, bin string, progress io.Writer) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	beside := filepath.Join(filepath.Dir(self), "worker")
+	if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
+		return beside, nil
+	}
+	path := filepath.Join(bin, "worker")
+	fmt.Fprintln(progress, "  … building the worker")
+	return path, build(ctx, progress, nil, "build", "-o", path, "mobileid/worker")
+}
+
+// build runs the go program, and shows what it says if it fails.
+func build(ctx context.Context, progress io.Writer, env []string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // arguments are ours
+	cmd.Env = append(os.Environ(), env...)
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		_, _ = progress.Write(output)
+		return fmt.Errorf("go %v: %w", args, err)
+	}
+	return nil
+}

@@ -1,0 +1,335 @@
+// Package stack runs the processes of a development installation on free
+// loopback ports: Temporal's development server, devca, and the worker. Each is
+// a process of its own, so that one can be killed without the others.
+//
+// All state lies in one folder.
+package stack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"mobileid/activities/ca/devca"
+)
+
+// Options say what to run.
+type Options struct {
+	Dir      string    // the folder of all state, usually .dev
+	Starter  string    // the starter program
+	Worker   string    // the worker program
+	Temporal string    // the temporal program
+	Progress io.Writer // a line per step; nil: none
+	Fresh    bool      // remove the state of an earlier run first
+	// Setup prepares the stores once Temporal and devca are up, before the
+	// worker starts.
+	Setup func(ctx context.Context, s *Stack) error
+}
+
+// Stack is a running installation.
+type Stack struct {
+	Dir             string
+	ConfigFile      string
+	TemporalAddress string
+	UIAddress       string // URL of Temporal's Web UI
+	HealthAddress   string // of the worker
+	CA              devca.Addresses
+
+	options   Options
+	processes []*process
+	unlock    func() error
+}
+
+// process is one child.
+type process struct {
+	name string
+	cmd  *exec.Cmd
+	log  *os.File
+	done chan struct{}
+	err  error
+}
+
+const (
+	startTimeout = time.Minute
+	stopTimeout  = 15 * time.Second
+	pollInterval = 50 * time.Millisecond
+)
+
+// Start starts everything, or stops again what it has started and returns why.
+func Start(ctx context.Context, options Options) (_ *Stack, err error) {
+	s := &Stack{Dir: options.Dir, ConfigFile: filepath.Join(options.Dir, "config.yaml"), options: options}
+	if err := s.prepare(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Stop())
+		}
+	}()
+	for _, step := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"devca, the development CA", s.startCA},
+		{"Temporal's development server", s.startTemporal},
+		{"schema, keys and search attributes", func(ctx context.Context) error { return options.Setup(ctx, s) }},
+		{"the worker", s.startWorker},
+	} {
+		s.say("starting %s", step.name)
+		ctx, cancel := context.WithTimeout(ctx, startTimeout)
+		err := step.run(ctx)
+		cancel()
+		if err != nil {
+			return nil, fmt.Errorf("start %s: %w", step.name, err)
+		}
+	}
+	return s, nil
+}
+
+func (s *Stack) say(format string, args ...any) {
+	if s.options.Progress != nil {
+		fmt.Fprintf(s.options.Progress, "  … "+format+"\n", args...)
+	}
+}
+
+// state is what a run leaves in the folder.
+var state = []string{
+	"im.db", "im.db-wal", "im.db-shm", "temporal.db", "temporal.db-wal", "temporal.db-shm",
+	"ca", "certificates", "log", "config.yaml", "audit.key",
+}
+
+// prepare makes the folder ours: a second run in it would remove the state of
+// the first under its feet.
+func (s *Stack) prepare() (err error) {
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return err
+	}
+	if s.unlock, err = own(filepath.Join(s.Dir, "lock")); err != nil {
+		return fmt.Errorf("another run uses %s, stop it first: %w", s.Dir, err)
+	}
+	if s.options.Fresh {
+		for _, name := range state {
+			if err := os.RemoveAll(filepath.Join(s.Dir, name)); err != nil {
+				return fmt.Errorf("remove state of an earlier run: %w", err)
+			}
+		}
+	}
+	return os.MkdirAll(filepath.Join(s.Dir, "log"), 0o700)
+}
+
+func (s *Stack) startCA(ctx context.Context) error {
+	dir := filepath.Join(s.Dir, "ca")
+	p, err := s.spawn("devca", s.options.Starter, []string{"devca", "--dir", dir}, nil)
+	if err != nil {
+		return err
+	}
+	return p.await(ctx, func() bool {
+		s.CA, err = devca.ReadAddresses(dir)
+		return err == nil && answers(ctx, s.CA.PublicURL+"/healthz")
+	})
+}
+
+func (s *Stack) startTemporal(ctx context.Context) error {
+	ports, err := freePorts(3)
+	if err != nil {
+		return err
+	}
+	s.TemporalAddress = "127.0.0.1:" + ports[0]
+	s.UIAddress = "http://127.0.0.1:" + ports[1]
+	p, err := s.spawn("temporal", s.options.Temporal, []string{
+		"server", "start-dev", "--ip", "127.0.0.1", "--port", ports[0], "--ui-port", ports[1], "--metrics-port", ports[2],
+		"--db-filename", filepath.Join(s.Dir, "temporal.db"), "--log-level", "error",
+	}, nil)
+	if err != nil {
+		return err
+	}
+	return p.await(ctx, func() bool {
+		// The UI's server asks the frontend, so its answer means that both are up.
+		return answers(ctx, s.UIAddress+"/api/v1/namespaces/default")
+	})
+}
+
+func (s *Stack) startWorker(ctx context.Context) error {
+	ports, err := freePorts(1)
+	if err != nil {
+		return err
+	}
+	s.HealthAddress = "127.0.0.1:" + ports[0]
+	p, err := s.spawn("worker", s.options.Worker, nil, append(s.Environment(), "MOBILEID_WORKER_HEALTH_ADDRESS="+s.HealthAddress))
+	if err != nil {
+		return err
+	}
+	return p.await(ctx, func() bool { return answers(ctx, "http://"+s.HealthAddress+"/readyz") })
+}
+
+// Environment is what a program needs to find this installation.
+func (s *Stack) Environment() []string {
+	return []string{"MOBILEID_CONFIG=" + s.ConfigFile, "TEMPORAL_ADDRESS=" + s.TemporalAddress}
+}
+
+// WriteConfig writes the configuration file of this installation.
+func (s *Stack) WriteConfig() error {
+	ca := filepath.Join(s.Dir, "ca")
+	// JSON is YAML, and quotes whatever a path may hold.
+	text, err := json.MarshalIndent(map[string]any{
+		"store": map[string]any{"driver": "sqlite", "dsn": filepath.Join(s.Dir, "im.db")},
+		"audit": map[string]any{"key_file": filepath.Join(s.Dir, "audit.key")},
+		"cas": []map[string]any{{
+			"name": "devca", "driver": "devca",
+			"issuer_file":      filepath.Join(ca, "ca.pem"),
+			"url":              s.CA.APIURL,
+			"certificate_file": filepath.Join(ca, "client.pem"),
+			"key_file":         filepath.Join(ca, "client.key"),
+			"server_ca_file":   filepath.Join(ca, "tls-ca.pem"),
+			"ocsp_url":         s.CA.PublicURL + "/ocsp",
+			"crl_url":          s.CA.PublicURL + "/crl.der",
+		}},
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.ConfigFile, append(text, '\n'), 0o600)
+}
+
+// spawn starts a child whose output goes to a log file. It dies with this
+// process, also if this one is killed.
+func (s *Stack) spawn(name, program string, args, env []string) (*process, error) {
+	log, err := os.Create(filepath.Join(s.Dir, "log", name+".log")) //nolint:gosec // a fixed name in our own folder
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, args...) //nolint:gosec // the programs that the caller names
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = dieWithParent()
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	p := &process{name: name, cmd: cmd, log: log, done: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	s.processes = append(s.processes, p)
+	return p, nil
+}
+
+// await returns when the child is ready, or why it will not be.
+func (p *process) await(ctx context.Context, ready func() bool) error {
+	for !ready() {
+		select {
+		case <-p.done:
+			return fmt.Errorf("it ended (%w); the end of %s:\n%s", p.err, p.log.Name(), tail(p.log.Name()))
+		case <-ctx.Done():
+			return fmt.Errorf("it is not ready: %w; the end of %s:\n%s", ctx.Err(), p.log.Name(), tail(p.log.Name()))
+		case <-time.After(pollInterval):
+		}
+	}
+	return nil
+}
+
+// tail is the end of a log file, for an error message.
+func tail(file string) string {
+	const most = 2000
+	text, err := os.ReadFile(file) //nolint:gosec // our own log
+	if err != nil {
+		return err.Error()
+	}
+	if len(text) > most {
+		text = text[len(text)-most:]
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// Wait returns when ctx ends or a child has ended by itself.
+func (s *Stack) Wait(ctx context.Context) error {
+	ended := make(chan *process, len(s.processes))
+	for _, p := range s.processes {
+		go func() {
+			<-p.done
+			ended <- p
+		}()
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case p := <-ended:
+		return fmt.Errorf("%s ended by itself (%v); see %s", p.name, p.err, p.log.Name())
+	}
+}
+
+// Stop stops the children, last one first, and waits until they are gone.
+func (s *Stack) Stop() error {
+	var errs []error
+	for i := len(s.processes) - 1; i >= 0; i-- {
+		errs = append(errs, s.processes[i].stop())
+	}
+	s.processes = nil
+	errs = append(errs, s.unlock())
+	return errors.Join(errs...)
+}
+
+// stop asks a child to end, and ends it if it does not.
+func (p *process) stop() error {
+	defer func() { _ = p.log.Close() }()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stop %s: %w", p.name, err)
+	}
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(stopTimeout):
+	}
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill %s: %w", p.name, err)
+	}
+	<-p.done
+	return nil
+}
+
+// freePorts asks the system for ports that nobody uses. Somebody may take one
+// before our child does; then the child fails and says so.
+func freePorts(n int) ([]string, error) {
+	var ports []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = l.Close() }()
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	return ports, nil
+}
+
+// answers reports whether a GET succeeds.
+func answers(ctx context.Context, url string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	response, err := probe.Do(request)
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+var probe = &http.Client{Timeout: time.Second}
