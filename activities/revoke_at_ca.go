@@ -151,7 +151,7 @@ func (r *revocation) run(ctx context.Context) error {
 // result.
 func (r *revocation) revoke(ctx context.Context, c mobileid.CertificateResult) (mobileid.CertificateResult, error) {
 	cert := ca.Certificate{CertificateID: c.CertificateID, IssuerDN: c.IssuerDN, NotAfter: c.NotAfter}
-	result, err := r.authority.Revoke(ctx, cert, r.in.Reason, r.asked, r.in.RequestedAt)
+	result, err := r.ask(ctx, cert)
 	if err == nil {
 		result.StateInIM = c.StateInIM
 		return result, nil
@@ -166,6 +166,18 @@ func (r *revocation) revoke(ctx context.Context, c mobileid.CertificateResult) (
 	activity.GetLogger(ctx).Warn("Certificate cannot be revoked without an operator",
 		"ca", r.authority.Name, "serial", c.Serial, "error", err)
 	return c, nil
+}
+
+// ask asks the CA to revoke, or only reads the status of a request that waits for
+// an approval there: a second request would be a second approval.
+func (r *revocation) ask(ctx context.Context, cert ca.Certificate) (mobileid.CertificateResult, error) {
+	r.mu.Lock()
+	_, pending := r.pending[key(cert.CertificateID)]
+	r.mu.Unlock()
+	if pending {
+		return r.authority.Poll(ctx, cert, r.in.Reason, r.in.RequestedAt)
+	}
+	return r.authority.Revoke(ctx, cert, r.in.Reason, r.asked, r.in.RequestedAt)
 }
 
 // stillPending lets a request wait for its approval at the CA, up to the

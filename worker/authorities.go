@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"mobileid/activities/ca"
 	"mobileid/activities/ca/devca"
@@ -44,7 +45,7 @@ func authority(c config.CA) (*ca.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ca.Authority{
+	a := &ca.Authority{
 		Name:           c.Name,
 		Issuer:         issuer,
 		Driver:         driver,
@@ -53,7 +54,18 @@ func authority(c config.CA) (*ca.Authority, error) {
 		TaskQueue:      c.TaskQueue,
 		ProofWait:      wait,
 		ApprovalWait:   c.ApprovalWait,
-	}, nil
+	}
+	if c.OCSPURL != "" {
+		if a.OCSP, err = ca.NewOCSP(c.OCSPURL, issuer, ca.NewHTTPClient(c.CallTimeout), time.Now); err != nil {
+			return nil, fmt.Errorf("ocsp_url: %w", err)
+		}
+	}
+	if c.CRLURL != "" {
+		if a.CRL, err = ca.NewCRL(c.CRLURL, issuer, ca.NewHTTPClient(c.CallTimeout), time.Now); err != nil {
+			return nil, fmt.Errorf("crl_url: %w", err)
+		}
+	}
+	return a, nil
 }
 
 func driver(c config.CA) (ca.Driver, error) {

@@ -69,7 +69,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-func quiet() log.Logger { return log.NewStructuredLogger(slog.New(slog.DiscardHandler)) }
+func quiet() log.Logger { return log.NewStructuredLogger(slog.Default()) }
 
 // findTemporal finds the temporal program on PATH or in .bin.
 func findTemporal() (string, error) { return findProgram("temporal") }
@@ -160,12 +160,17 @@ func installStopped(t *testing.T, options ...option) *installation {
 
 // authority is the CA as the worker knows it.
 func (i *installation) authority() *ca.Authority {
+	i.t.Helper()
+	ocsp, err := ca.NewOCSP(i.ca.OCSPURL(), i.ca.Certificate(), ca.NewHTTPClient(5*time.Second), time.Now)
+	require.NoError(i.t, err)
+	crl, err := ca.NewCRL(i.ca.CRLURL(), i.ca.Certificate(), ca.NewHTTPClient(5*time.Second), time.Now)
+	require.NoError(i.t, err)
 	return &ca.Authority{
 		Name:           "devca",
 		Issuer:         i.ca.Certificate(),
 		Driver:         i.driver,
-		OCSP:           ca.NewOCSP(i.ca.OCSPURL(), i.ca.Certificate(), nil, nil),
-		CRL:            ca.NewCRL(i.ca.CRLURL(), i.ca.Certificate(), nil, nil),
+		OCSP:           ocsp,
+		CRL:            crl,
 		RequestTimeout: 5 * time.Second,
 		Concurrency:    4,
 		ProofWait:      i.wait,
@@ -275,7 +280,7 @@ func (i *installation) events(id string) []mobileid.Event {
 	require.NoError(i.t, err)
 	var events []mobileid.Event
 	for _, r := range trail {
-		events = append(events, r.Event)
+		events = append(events, r.Record.Event)
 	}
 	return events
 }

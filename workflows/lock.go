@@ -192,7 +192,7 @@ func (l *lock) validate() error {
 	if err != nil && asRefusal(err) == nil {
 		l.log.Warn("Validation did not succeed at once, going on as an activity", "error", err)
 		l.show(Validating)
-		err = l.perform(step{
+		err = l.perform(l.ctx, step{
 			id:      "validate",
 			summary: "Validate mobile ID " + l.request.MobileID,
 			options: withValidate,
@@ -235,7 +235,7 @@ func (l *lock) confirm() error {
 	timerCtx, stopTimer := workflow.WithCancel(l.ctx)
 	defer stopTimer()
 	timer := workflow.NewTimerWithOptions(timerCtx, l.Policy.Deadline, workflow.TimerOptions{Summary: "Wait for Next or Cancel"})
-	l.await(func() bool { return l.Decision != undecided || l.root.Err() != nil || timer.IsReady() })
+	await(l.ctx, func() bool { return l.Decision != undecided || l.root.Err() != nil || timer.IsReady() })
 
 	if l.Decision == undecided && l.root.Err() != nil {
 		return l.root.Err()
@@ -253,7 +253,7 @@ func (l *lock) lockMobileID() error {
 	}
 	l.Reason = firstReason(l.Reason, l.Policy.Reason)
 	l.show(Locking)
-	result, err := l.lockInIM()
+	result, err := l.lockInIM(l.ctx)
 	if err != nil {
 		return err
 	}
@@ -269,8 +269,8 @@ func (l *lock) lockMobileID() error {
 
 // lockInIM runs the lock's transaction, which is idempotent: it also tells anew
 // to which CA each certificate goes.
-func (l *lock) lockInIM() (result activities.LockInIMResult, err error) {
-	err = l.perform(step{
+func (l *lock) lockInIM(ctx workflow.Context) (result activities.LockInIMResult, err error) {
+	err = l.perform(ctx, step{
 		id:      "lock-im",
 		summary: "Lock " + l.request.MobileID + " in Identity Manager",
 		options: withIdentityManager,
@@ -352,11 +352,12 @@ func (l *lock) continueAsNew() error {
 // waits on a context that a cancellation does not reach, or it would return at
 // once.
 func (l *lock) awaitHandlers() {
-	l.await(func() bool { return workflow.AllHandlersFinished(l.ctx) && l.signalsTaken() })
+	await(l.ctx, func() bool { return workflow.AllHandlersFinished(l.ctx) && l.signalsTaken() })
 }
 
-// await waits for a condition. The context is never cancelled, so it cannot fail.
-func (l *lock) await(condition func() bool) { _ = workflow.Await(l.ctx, condition) }
+// await waits for a condition on a context that is never cancelled, so it cannot
+// fail. Each coroutine waits on its own context.
+func await(ctx workflow.Context, condition func() bool) { _ = workflow.Await(ctx, condition) }
 
 // record writes to the audit how a process left that changed nothing.
 func (l *lock) record(event mobileid.Event) {
@@ -374,7 +375,7 @@ func (l *lock) record(event mobileid.Event) {
 	}
 	// An error here is a run that rests, which only a retry can bring about;
 	// there is nothing left to hand over.
-	if err := l.perform(step{
+	if err := l.perform(l.ctx, step{
 		id:      "record",
 		summary: "Record that the lock was " + string(event),
 		options: withIdentityManager,

@@ -150,7 +150,7 @@ func (l *lock) foreign(message Message) *mobileid.Refusal {
 
 // updateNext answers when the mobile ID is locked, or when the process takes
 // another end. Beyond maxWaiting it answers at once, with the status so far.
-func (l *lock) updateNext(_ workflow.Context, raw converter.RawValue) (LockStatus, error) {
+func (l *lock) updateNext(ctx workflow.Context, raw converter.RawValue) (LockStatus, error) {
 	message, err := parseMessage(raw)
 	if err != nil {
 		return LockStatus{}, activities.RefusalError(err)
@@ -160,9 +160,11 @@ func (l *lock) updateNext(_ workflow.Context, raw converter.RawValue) (LockStatu
 	}
 	if l.waiters < maxWaiting {
 		l.waiters++
-		// Not the handler's own context: a cancellation request would end the
-		// wait of a caller whose Next was accepted.
-		l.await(func() bool { return !l.LockedAt.IsZero() || l.outcome != "" || l.refusal != nil || l.resting })
+		// A cancellation request must not end the wait of a caller whose Next was
+		// accepted.
+		ctx, cancel := workflow.NewDisconnectedContext(ctx)
+		await(ctx, func() bool { return !l.LockedAt.IsZero() || l.outcome != "" || l.refusal != nil || l.resting })
+		cancel()
 		l.waiters--
 	}
 	if l.refusal != nil {

@@ -124,7 +124,7 @@ func TestLockedWithAnOpenCertificateResumesWithoutAsking(t *testing.T) {
 	_, err = i.execution(id)
 	require.NoError(t, err)
 	orphan := i.certificate(mobileid.CertificateIssued)
-	require.NoError(t, i.store.AddCertificates(t.Context(), id, []mobileid.Certificate{orphan}))
+	require.NoError(t, i.store.AddCertificates(t.Context(), id, orphan))
 
 	i.start(id, object{"mobileId": id, "userId": "anna"})
 	result, err := i.execution(id)

@@ -29,7 +29,7 @@ func (l *lock) revokeCertificates() error {
 		l.show(Revoking)
 	}
 	unsettled := func(c mobileid.CertificateResult) bool { return !settled(c) }
-	if err := l.sideBySide(l.branches(l.mayHaveAsked(), unsettled), l.runBranch); err != nil {
+	if err := l.sideBySide(l.ctx, l.branches(l.mayHaveAsked(), unsettled), l.runBranch); err != nil {
 		return err
 	}
 	for _, c := range l.Certificates {
@@ -75,35 +75,35 @@ func (l *lock) caPolicy(name string) activities.CAPolicy {
 }
 
 // sideBySide runs branches in parallel until all are done, or all rest.
-func (l *lock) sideBySide(branches []*branch, run func(*branch) error) error {
+func (l *lock) sideBySide(ctx workflow.Context, branches []*branch, run func(workflow.Context, *branch) error) error {
 	errs := make([]error, len(branches))
 	open := len(branches)
 	for i, b := range branches {
-		workflow.Go(l.ctx, func(workflow.Context) {
-			errs[i] = run(b)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			errs[i] = run(ctx, b)
 			open--
 		})
 	}
-	l.await(func() bool { return open == 0 })
+	await(ctx, func() bool { return open == 0 })
 	return errors.Join(errs...)
 }
 
 // runBranch alternates the two steps of a CA until no certificate is left:
 // revoke at the CA with proof, then revoke in Identity Manager, never the other
 // way round.
-func (l *lock) runBranch(b *branch) error {
+func (l *lock) runBranch(ctx workflow.Context, b *branch) error {
 	if b.ca.Name == "" {
-		return l.runUnrouted(b)
+		return l.runUnrouted(ctx, b)
 	}
 	for {
 		// What the CA has revoked goes to Identity Manager first: after a rest
 		// it may be all that is left to do.
-		if err := l.revokeInIM(b); err != nil {
+		if err := l.revokeInIM(ctx, b); err != nil {
 			return err
 		}
 		open, incurable := l.openOf(b)
 		if len(open) > 0 {
-			if err := l.revokeAtCA(b, open); err != nil {
+			if err := l.revokeAtCA(ctx, b, open); err != nil {
 				return err
 			}
 			continue
@@ -114,13 +114,13 @@ func (l *lock) runBranch(b *branch) error {
 		if l.restDue() {
 			return errRest
 		}
-		l.awaitCure(b, incurable)
+		l.awaitCure(ctx, b, incurable)
 	}
 }
 
 // runUnrouted waits until the issuer of its certificates is configured, then
 // goes on as the branches of their CAs.
-func (l *lock) runUnrouted(b *branch) error {
+func (l *lock) runUnrouted(ctx workflow.Context, b *branch) error {
 	for _, i := range b.certs {
 		c := &l.Certificates[i]
 		c.CannotRevoke = "no CA is configured for the issuer " + c.IssuerDN
@@ -129,15 +129,15 @@ func (l *lock) runUnrouted(b *branch) error {
 		if l.restDue() {
 			return errRest
 		}
-		l.awaitCure(b, b.certs)
+		l.awaitCure(ctx, b, b.certs)
 		if l.restDue() {
 			return errRest
 		}
-		fresh, err := l.lockInIM()
+		fresh, err := l.lockInIM(ctx)
 		if err != nil {
 			return err
 		}
-		if err := l.runRouted(b, fresh); err != nil {
+		if err := l.runRouted(ctx, b, fresh); err != nil {
 			return err
 		}
 	}
@@ -146,7 +146,7 @@ func (l *lock) runUnrouted(b *branch) error {
 
 // runRouted takes the certificates of b that have a CA by now out of it, and
 // runs them as a branch per CA.
-func (l *lock) runRouted(b *branch, fresh activities.LockInIMResult) error {
+func (l *lock) runRouted(ctx workflow.Context, b *branch, fresh activities.LockInIMResult) error {
 	l.CAs = fresh.CAs
 	var routed []*branch
 	var left []int
@@ -166,7 +166,7 @@ func (l *lock) runRouted(b *branch, fresh activities.LockInIMResult) error {
 		routed = append(routed, &branch{ca: l.caPolicy(name), certs: []int{i}})
 	}
 	b.certs = left
-	return l.sideBySide(routed, l.runBranch)
+	return l.sideBySide(ctx, routed, l.runBranch)
 }
 
 // settled reports that a certificate is at its end at the CA and in Identity
@@ -190,9 +190,9 @@ func (l *lock) openOf(b *branch) (open, incurable []int) {
 
 // awaitCure waits for the operator's retry and then counts the incurable as open
 // again.
-func (l *lock) awaitCure(b *branch, incurable []int) {
+func (l *lock) awaitCure(ctx workflow.Context, b *branch, incurable []int) {
 	l.running++
-	l.awaitOperator("revoke-ca/"+b.id(l), fmt.Sprintf("%d of %d certificates cannot be revoked, see their cannotRevoke", len(incurable), len(b.certs)), nil)
+	l.awaitOperator(ctx, "revoke-ca/"+b.id(l), fmt.Sprintf("%d of %d certificates cannot be revoked, see their cannotRevoke", len(incurable), len(b.certs)), nil)
 	l.running--
 	b.asked = true
 	if l.resting {
@@ -220,13 +220,13 @@ func (b *branch) id(l *lock) string {
 
 // revokeAtCA has the open certificates of a branch revoked at its CA, each with
 // a proof. It returns early with what is done if some need an operator.
-func (l *lock) revokeAtCA(b *branch, open []int) error {
+func (l *lock) revokeAtCA(ctx workflow.Context, b *branch, open []int) error {
 	in := activities.RevokeAtCAInput{CA: b.ca, Reason: l.Reason, RequestedAt: l.RequestedAt, Asked: b.asked}
 	for _, i := range open {
 		in.Certificates = append(in.Certificates, l.Certificates[i])
 	}
 	var result activities.RevokeAtCAResult
-	err := l.attempt(step{
+	err := l.attempt(ctx, step{
 		id:      "revoke-ca/" + b.id(l),
 		summary: fmt.Sprintf("Revoke %d certificates at %s", len(open), b.ca.Name),
 		options: func(ctx workflow.Context, id, summary string) workflow.Context {
@@ -266,7 +266,7 @@ func (l *lock) reopen(b *branch) {
 }
 
 // revokeInIM takes over in Identity Manager what the branch's CA has revoked.
-func (l *lock) revokeInIM(b *branch) error {
+func (l *lock) revokeInIM(ctx workflow.Context, b *branch) error {
 	var done []int
 	order := mobileid.RevocationOrder{
 		MobileID: l.request.MobileID,
@@ -284,7 +284,7 @@ func (l *lock) revokeInIM(b *branch) error {
 		return nil
 	}
 	var receipt mobileid.RevocationReceipt
-	err := l.perform(step{
+	err := l.perform(ctx, step{
 		id:      "revoke-im/" + b.id(l),
 		summary: fmt.Sprintf("Revoke %d certificates of %s in Identity Manager", len(done), b.ca.Name),
 		options: withIdentityManager,
@@ -320,7 +320,7 @@ func (l *lock) publish() error {
 	if len(branches) > 0 {
 		l.show(Publishing)
 	}
-	if err := l.sideBySide(branches, l.awaitPublication); err != nil {
+	if err := l.sideBySide(l.ctx, branches, l.awaitPublication); err != nil {
 		return err
 	}
 	l.noteVisible()
@@ -337,7 +337,7 @@ func (l *lock) proofWait(ca activities.CAPolicy) time.Duration {
 
 // awaitPublication waits for one CA. That it takes too long is no failure: the
 // certificates are revoked, and the result says that not everybody sees it yet.
-func (l *lock) awaitPublication(b *branch) error {
+func (l *lock) awaitPublication(ctx workflow.Context, b *branch) error {
 	in := activities.AwaitPublicationInput{
 		CA:       b.ca,
 		MobileID: l.request.MobileID,
@@ -356,7 +356,7 @@ func (l *lock) awaitPublication(b *branch) error {
 		if left <= 0 {
 			return nil
 		}
-		err := l.try(step{
+		err := l.try(ctx, step{
 			id:      "publish/" + b.id(l),
 			summary: fmt.Sprintf("Wait until others see %d revocations of %s", len(b.certs), b.ca.Name),
 			options: func(ctx workflow.Context, id, summary string) workflow.Context {

@@ -252,7 +252,7 @@ func TestOperatorLocksForTheOwner(t *testing.T) {
 	i.requireLocked(id)
 	trail, err := i.store.AuditTrail(t.Context(), id)
 	require.NoError(t, err)
-	require.Equal(t, workflows.LockForOperator, trail[0].Process.Name)
+	require.Equal(t, workflows.LockForOperator, trail[0].Record.Process.Name)
 }
 
 func TestOperatorJoinsTheUsersLock(t *testing.T) {
@@ -290,7 +290,7 @@ func TestResumeChecksEveryCertificateAgain(t *testing.T) {
 
 	// Somebody restored the CA from a backup: a live certificate nobody remembers.
 	lost := i.certificate(mobileid.CertificateRevoked)
-	require.NoError(t, i.store.AddCertificates(t.Context(), id, []mobileid.Certificate{lost}))
+	require.NoError(t, i.store.AddCertificates(t.Context(), id, lost))
 	require.Equal(t, mobileid.StatusGood, i.statusAtCA(lost))
 
 	_, err = i.locks.Operator("olof").Lock(t.Context(), id, starter.LockOptions{Owner: "anna", Resume: true})

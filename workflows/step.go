@@ -25,9 +25,9 @@ type step struct {
 // that is certain, so that two never run at once, and schedules it anew.
 //
 // Its errors are a refusal, errAborted and errRest.
-func (l *lock) perform(s step, out any) error {
+func (l *lock) perform(ctx workflow.Context, s step, out any) error {
 	for {
-		if err := l.attempt(s, out); !errors.Is(err, errInterrupted) {
+		if err := l.attempt(ctx, s, out); !errors.Is(err, errInterrupted) {
 			return err
 		}
 	}
@@ -35,13 +35,13 @@ func (l *lock) perform(s step, out any) error {
 
 // attempt is one round of perform. It returns errInterrupted when the step is
 // to be scheduled anew, possibly with another input.
-func (l *lock) attempt(s step, out any) error {
+func (l *lock) attempt(ctx workflow.Context, s step, out any) error {
 	if l.restDue() {
 		return errRest
 	}
 	l.running++
 	defer func() { l.running-- }()
-	err := l.try(s, out)
+	err := l.try(ctx, s, out)
 	switch {
 	case err == nil:
 		return nil
@@ -50,7 +50,7 @@ func (l *lock) attempt(s step, out any) error {
 	case asRefusal(err) != nil:
 		return err
 	case !errors.Is(err, errInterrupted) && !temporal.IsCanceledError(err):
-		l.awaitOperator(s.id, words(err), s.unless)
+		l.awaitOperator(ctx, s.id, words(err), s.unless)
 	}
 	return errInterrupted
 }
@@ -58,19 +58,19 @@ func (l *lock) attempt(s step, out any) error {
 var errInterrupted = errors.New("the step was interrupted to be tried again")
 
 // try schedules the step's activity once and waits for its end.
-func (l *lock) try(s step, out any) error {
-	ctx, cancel := workflow.WithCancel(s.options(l.ctx, s.id, s.summary))
+func (l *lock) try(ctx workflow.Context, s step, out any) error {
+	running, cancel := workflow.WithCancel(s.options(ctx, s.id, s.summary))
 	defer cancel()
 	round := l.round
-	future := workflow.ExecuteActivity(ctx, s.name, s.input)
-	l.await(func() bool {
+	future := workflow.ExecuteActivity(running, s.name, s.input)
+	await(ctx, func() bool {
 		return future.IsReady() || l.round != round || l.resting || s.unless != nil && s.unless()
 	})
 	interrupted := !future.IsReady()
 	if interrupted {
 		cancel()
 	}
-	err := future.Get(l.ctx, out)
+	err := future.Get(ctx, out)
 	if err != nil && interrupted {
 		return errInterrupted
 	}
@@ -78,13 +78,13 @@ func (l *lock) try(s step, out any) error {
 }
 
 // awaitOperator shows what only an operator can cure, and waits for the retry.
-func (l *lock) awaitOperator(id, why string, unless func() bool) {
+func (l *lock) awaitOperator(ctx workflow.Context, id, why string, unless func() bool) {
 	round := l.round
 	l.stuck[id] = true
 	l.words = append(l.words, id+": "+why)
 	l.log.Warn("Step needs an operator", "step", id, "why", why)
 	l.show(l.phase)
-	l.await(func() bool { return l.round != round || l.resting || unless != nil && unless() })
+	await(ctx, func() bool { return l.round != round || l.resting || unless != nil && unless() })
 	delete(l.stuck, id)
 	l.words = slices.DeleteFunc(l.words, func(line string) bool { return strings.HasPrefix(line, id+": ") })
 	l.show(l.phase)

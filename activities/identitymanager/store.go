@@ -119,28 +119,43 @@ const maxTries = 5
 func (s *Store) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	// With read committed and locked rows a statement sees what the transaction
 	// that it had to wait for has written.
-	options := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	return s.inTransaction(ctx, s.write, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, fn)
+}
+
+// snapshot runs fn in a transaction that only reads, and in which all statements
+// see the same state of the database. It is tried again as in transact.
+func (s *Store) snapshot(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	return s.inTransaction(ctx, s.read, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}, fn)
+}
+
+func (s *Store) inTransaction(ctx context.Context, db *sql.DB, options *sql.TxOptions, fn func(tx *sql.Tx) error) error {
 	for try := 1; ; try++ {
-		err := inTransaction(ctx, s.write, options, fn)
-		if err == nil || try == maxTries || !s.dialect.transient(err) {
-			return err
-		}
-		if !pause(ctx, try) {
+		err := inTransactionOnce(ctx, db, options, fn)
+		if err == nil || try == maxTries || !s.tryAgain(err) || !pause(ctx, try) {
 			return err
 		}
 	}
 }
 
-// snapshot runs fn in a transaction that only reads, and in which all statements
-// see the same state of the database.
-func (s *Store) snapshot(ctx context.Context, fn func(tx *sql.Tx) error) error {
-	return inTransaction(ctx, s.read, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}, fn)
+// tryAgain reports whether a transaction failed for a reason that may have passed
+// and has certainly changed nothing.
+func (s *Store) tryAgain(err error) bool {
+	var begin *beginError
+	return s.dialect.transient(err) || errors.As(err, &begin)
 }
 
-func inTransaction(ctx context.Context, db *sql.DB, options *sql.TxOptions, fn func(tx *sql.Tx) error) error {
+// beginError is a transaction that did not begin, for instance on a connection
+// from before the database was restarted.
+type beginError struct{ err error }
+
+func (e *beginError) Error() string { return "begin transaction: " + e.err.Error() }
+
+func (e *beginError) Unwrap() error { return e.err }
+
+func inTransactionOnce(ctx context.Context, db *sql.DB, options *sql.TxOptions, fn func(tx *sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, options)
 	if err != nil {
-		return fmt.Errorf("begin transaction: %w", err)
+		return &beginError{err}
 	}
 	defer tx.Rollback()
 	if err := fn(tx); err != nil {

@@ -1,0 +1,227 @@
+package identitymanager
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"modernc.org/sqlite"
+
+	"mobileid"
+)
+
+// statement is one that was sent to the database, with its arguments.
+type statement struct {
+	query string
+	args  []any
+}
+
+// statements notes what is sent over connections.
+type statements struct {
+	driver.Connector
+	mu  sync.Mutex
+	all []statement
+}
+
+func (s *statements) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := s.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return notedConn{conn, s}, nil
+}
+
+func (s *statements) note(query string, args []driver.NamedValue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	noted := statement{query: query}
+	for _, arg := range args {
+		noted.args = append(noted.args, arg.Value)
+	}
+	s.all = append(s.all, noted)
+}
+
+// notedConn has the ways in which package database/sql sends statements and
+// begins transactions.
+type notedConn struct {
+	driver.Conn
+	statements *statements
+}
+
+func (c notedConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
+	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, options)
+}
+
+func (c notedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	c.statements.note(query, args)
+	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+}
+
+func (c notedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	c.statements.note(query, args)
+	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+}
+
+var (
+	// fullScan is a plan that reads a whole table, by an index or not.
+	fullScan = regexp.MustCompile(`^SCAN (users|user_roles|mobile_ids|certificates|audit|audit_heads)\b`)
+	// byIssuerAlone is a plan that reads all certificates of one issuer.
+	byIssuerAlone = regexp.MustCompile(`^SEARCH certificates .*\(issuer=\?( AND aki=\?)?\)`)
+)
+
+// Whatever a lock asks of the database costs the same however many mobile IDs
+// there are.
+func TestLockScansNoTable(t *testing.T) {
+	db := sqliteDatabase(t)
+	s := db.open(t)
+	require.NoError(t, s.Migrate(t.Context()))
+	putUsers(t, s)
+	create(t, s, "mid-1", mobileid.Active, oneOfEach("a")...)
+
+	connector, err := sqlite.NewConnector(sqliteURI(db.DSN))
+	require.NoError(t, err)
+	noted := &statements{Connector: connector}
+	watched := *s
+	watched.write = sql.OpenDB(noted)
+	watched.read = watched.write
+	t.Cleanup(func() { require.NoError(t, watched.Close()) })
+
+	steps := map[string]func() error{
+		"MobileID": func() error {
+			_, err := watched.MobileID(t.Context(), "mid-1")
+			return err
+		},
+		"MobileIDsOf": func() error {
+			_, err := watched.MobileIDsOf(t.Context(), "anna")
+			return err
+		},
+		"Lock": func() error {
+			_, err := watched.Lock(t.Context(), order("mid-1", "run-1"))
+			return err
+		},
+		"RecordRevocations": func() error {
+			_, err := watched.RecordRevocations(t.Context(), revocation("mid-1", "run-1", revoked("a1"), revoked("a2")))
+			return err
+		},
+		"Record": func() error {
+			_, err := watched.Record(t.Context(), refusal("mid-1", "run-1"))
+			return err
+		},
+		"AuditTrail": func() error {
+			_, err := watched.AuditTrail(t.Context(), "mid-1")
+			return err
+		},
+	}
+	for name, step := range steps {
+		t.Run(name, func(t *testing.T) {
+			noted.all = nil
+			require.NoError(t, step())
+			require.NotEmpty(t, noted.all)
+			for _, sent := range noted.all {
+				for _, line := range plan(t, s, sent) {
+					require.NotRegexp(t, fullScan, line, sent.query)
+					require.NotRegexp(t, byIssuerAlone, line, sent.query)
+				}
+			}
+		})
+	}
+	t.Run("a scan would be noticed", func(t *testing.T) {
+		require.Regexp(t, fullScan, plan(t, s, statement{query: `SELECT * FROM certificates WHERE serial = 'a1'`})[0])
+		require.Regexp(t, fullScan, plan(t, s, statement{query: `SELECT mobile_id FROM audit ORDER BY mobile_id`})[0])
+		require.Regexp(t, byIssuerAlone, plan(t, s, statement{query: `SELECT der FROM certificates WHERE issuer = 'x'`})[0])
+	})
+}
+
+// plan is how SQLite carries out a statement.
+func plan(t testing.TB, s *Store, of statement) []string {
+	t.Helper()
+	steps, err := collect(t.Context(), s.read, func(rows *sql.Rows) (string, error) {
+		var id, parent, unused int
+		var detail string
+		err := rows.Scan(&id, &parent, &unused, &detail)
+		return detail, err
+	}, "EXPLAIN QUERY PLAN "+of.query, of.args...)
+	require.NoError(t, err, of.query)
+	return steps
+}
+
+// BenchmarkLock measures the transaction of a lock, with durable settings, among
+// few and many mobile IDs.
+func BenchmarkLock(b *testing.B) {
+	databases := map[string]func(testing.TB) database{SQLite: sqliteDatabase, Postgres: postgresDatabase}
+	for name, database := range databases {
+		for _, others := range []int{100, 20_000} {
+			b.Run(fmt.Sprintf("%s/%d", name, others), func(b *testing.B) {
+				db := database(b)
+				s := db.open(b)
+				require.NoError(b, s.Migrate(b.Context()))
+				putUsers(b, s)
+				fill(b, s, "other", others)
+				fill(b, s, "mid", b.N)
+				b.ResetTimer()
+				for i := range b.N {
+					_, err := s.Lock(b.Context(), order(fmt.Sprintf("mid-%d", i), "run-1"))
+					require.NoError(b, err)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkRecordRevocations measures taking over 100 certificates.
+func BenchmarkRecordRevocations(b *testing.B) {
+	const certificates = 100
+	databases := map[string]func(testing.TB) database{SQLite: sqliteDatabase, Postgres: postgresDatabase}
+	for name, database := range databases {
+		b.Run(name, func(b *testing.B) {
+			db := database(b)
+			s := db.open(b)
+			require.NoError(b, s.Migrate(b.Context()))
+			putUsers(b, s)
+			orders := make([]mobileid.RevocationOrder, b.N)
+			for i := range orders {
+				id := fmt.Sprintf("mid-%d", i)
+				orders[i] = revocation(id, "run-1")
+				var issued []mobileid.Certificate
+				for n := range certificates {
+					serial := fmt.Sprintf("%x", i*certificates+n+1)
+					issued = append(issued, certificate(serial, mobileid.CertificateValid))
+					orders[i].Certificates = append(orders[i].Certificates, revoked(serial))
+				}
+				create(b, s, id, mobileid.Active, issued...)
+			}
+			b.ResetTimer()
+			for _, o := range orders {
+				_, err := s.RecordRevocations(b.Context(), o)
+				require.NoError(b, err)
+			}
+		})
+	}
+}
+
+// fill creates mobile IDs with two certificates each, all in one transaction.
+func fill(b *testing.B, s *Store, prefix string, n int) {
+	b.Helper()
+	require.NoError(b, s.transact(b.Context(), func(tx *sql.Tx) error {
+		for i := range n {
+			id := fmt.Sprintf("%s-%d", prefix, i)
+			const insert = `INSERT INTO mobile_ids (id, owner, name, state, created_at) VALUES ($1, 'anna', '', 'active', $2)`
+			if _, err := tx.ExecContext(b.Context(), insert, id, stored(time.Now())); err != nil {
+				return err
+			}
+			serial := strings.ToLower(fmt.Sprintf("%x", prefix+id))
+			two := []mobileid.Certificate{certificate(serial[:min(len(serial), 38)]+"1", "valid"), certificate(serial[:min(len(serial), 38)]+"2", "valid")}
+			if err := s.insertCertificates(b.Context(), tx, id, two); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}

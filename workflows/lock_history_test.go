@@ -1,0 +1,97 @@
+package workflows_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+
+	"mobileid"
+	"mobileid/activities/ca/devca"
+	"mobileid/activities/ca/devca/devcatest"
+	starter "mobileid/starter/client"
+	"mobileid/workflows"
+)
+
+// length counts the events of a closed lock.
+func (i *installation) length(id string) int {
+	i.t.Helper()
+	events := 0
+	iterator := i.temporal.GetWorkflowHistory(i.t.Context(), workflows.LockWorkflowID(id), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for iterator.HasNext() {
+		_, err := iterator.Next()
+		require.NoError(i.t, err)
+		events++
+	}
+	return events
+}
+
+// The history budget: what a lock may cost the engine. The number of
+// certificates does not count.
+func TestHistoryBudget(t *testing.T) {
+	for _, test := range []struct {
+		name         string
+		certificates int
+		options      []option
+		confirmed    bool
+		budget       int
+	}{
+		{name: "confirmed, 1 certificate", certificates: 1, confirmed: true, budget: 28},
+		{name: "confirmed, 2 certificates", certificates: 2, confirmed: true, budget: 28},
+		{name: "confirmed, 10 certificates", certificates: 10, confirmed: true, budget: 28},
+		{name: "confirmed, 100 certificates", certificates: 100, confirmed: true, budget: 28},
+		{name: "confirmed, without attributes", certificates: 1, confirmed: true, budget: 24, options: []option{withoutAttributes}},
+		{name: "wait and update, 1 certificate", certificates: 1, budget: 36},
+		{name: "wait and update, 100 certificates", certificates: 100, budget: 36},
+		{name: "confirmed, with publishing", certificates: 1, confirmed: true, budget: 28 + 7, options: []option{withProofWait(time.Minute), withSlowCRL}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			i := install(t, test.options...)
+			id := i.mobileID(test.certificates)
+			if test.confirmed {
+				i.start(id, object{"mobileId": id, "userId": "anna", "confirmed": true})
+			} else {
+				i.start(id, object{"mobileId": id, "userId": "anna"})
+				i.waitFor(id, inPhase(workflows.AwaitingConfirmation))
+				_, err := i.anna().Next(t.Context(), id, starter.LockOptions{})
+				require.NoError(t, err)
+			}
+			_, err := i.execution(id)
+			require.NoError(t, err)
+			i.requireLocked(id)
+			length := i.length(id)
+			t.Logf("%d events, budget %d", length, test.budget)
+			require.LessOrEqual(t, length, test.budget)
+		})
+	}
+}
+
+// withSlowCRL makes a CA whose next CRL is always later than its answer.
+func withSlowCRL(i *installation) {
+	i.ca = devcatest.Start(i.t, func(o *devca.Options) { o.CRLInterval = 1500 * time.Millisecond })
+	i.driver.Driver = i.ca.Driver(i.t)
+}
+
+// When the end states stand, whoever waits is answered; the process goes on
+// until others can see them.
+func TestPublishingWaitsUntilOthersSeeIt(t *testing.T) {
+	i := install(t, withProofWait(time.Minute), withSlowCRL)
+	id := i.mobileID(1)
+	_, err := i.anna().Lock(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	status, err := i.anna().Wait(t.Context(), id, nil)
+	require.NoError(t, err)
+	require.True(t, status.Revoked)
+	i.requireLocked(id)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.False(t, result.VisibleAt.IsZero())
+	require.Empty(t, result.Warning)
+	sources := map[string]bool{}
+	for _, p := range result.Certificates[0].Proof {
+		sources[string(p.Source)] = true
+	}
+	require.Equal(t, map[string]bool{"ca": true, "ocsp": true, "crl": true}, sources)
+	require.Contains(t, i.events(id), mobileid.EventVisible)
+}
