@@ -69,7 +69,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-func quiet() log.Logger { return log.NewStructuredLogger(slog.Default()) }
+func quiet() log.Logger { return log.NewStructuredLogger(slog.New(slog.DiscardHandler)) }
 
 // findTemporal finds the temporal program on PATH or in .bin.
 func findTemporal() (string, error) { return findProgram("temporal") }

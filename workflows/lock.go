@@ -113,12 +113,17 @@ func newLock(ctx workflow.Context, operator bool) *lock {
 
 // run reads like the rules of the process: accept, validate, confirm; then, from
 // Next on, lock, revoke, publish, whatever it takes.
+//
+// The request is read before the handlers are there, and without a pause in
+// between: a message that came with the start is handled at once, and whose
+// process it is must be known by then.
 func (l *lock) run(input converter.RawValue) (*LockResult, error) {
+	unacceptable := l.accept(input)
 	if err := l.handleMessages(); err != nil {
 		return nil, err
 	}
-	if err := l.accept(input); err != nil {
-		return nil, l.refuse(err)
+	if unacceptable != nil {
+		return nil, l.refuse(unacceptable)
 	}
 	if l.Decision != next || l.LockedAt.IsZero() && !l.validated {
 		if err := l.validate(); err != nil {
@@ -148,6 +153,7 @@ func (l *lock) accept(input converter.RawValue) error {
 	request, err := parseLockRequest(input, l.operator)
 	l.request = request
 	if err != nil {
+		l.refusal = asRefusal(err)
 		return err
 	}
 	info := workflow.GetInfo(l.root)
@@ -188,7 +194,7 @@ func (l *lock) validate() error {
 		Process:  l.process(),
 	}
 	var result activities.ValidateLockResult
-	err := workflow.ExecuteLocalActivity(withValidateLocally(l.ctx), activities.ValidateLockName, in).Get(l.ctx, &result)
+	err := workflow.ExecuteLocalActivity(withinTask(l.ctx, "Validate"), activities.ValidateLockName, in).Get(l.ctx, &result)
 	if err != nil && asRefusal(err) == nil {
 		l.log.Warn("Validation did not succeed at once, going on as an activity", "error", err)
 		l.show(Validating)
@@ -372,6 +378,11 @@ func (l *lock) record(event mobileid.Event) {
 	}
 	if entry.Decision == (mobileid.Decision{}) {
 		entry.Decision = mobileid.Decision{UserID: l.requester(), By: l.request.By}
+	}
+	// Inside the workflow task if it can be, so that nobody joins a process that
+	// is as good as closed.
+	if err := workflow.ExecuteLocalActivity(withinTask(l.ctx, "Record"), activities.RecordExitName, entry).Get(l.ctx, &l.Audit); err == nil {
+		return
 	}
 	// An error here is a run that rests, which only a retry can bring about;
 	// there is nothing left to hand over.

@@ -24,14 +24,14 @@ func untilItSucceeds() *temporal.RetryPolicy {
 	}
 }
 
-// withValidateLocally is for the validation inside the workflow task: two tries
-// within five seconds, because longer ones would grow the history.
-func withValidateLocally(ctx workflow.Context) workflow.Context {
+// withinTask is for what can be done inside the workflow task: two tries within
+// five seconds, because longer ones would grow the history.
+func withinTask(ctx workflow.Context, summary string) workflow.Context {
 	return workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
 		StartToCloseTimeout:    2 * time.Second,
 		ScheduleToCloseTimeout: 5 * time.Second,
 		RetryPolicy:            &temporal.RetryPolicy{InitialInterval: 200 * time.Millisecond, MaximumAttempts: 2},
-		Summary:                "Validate",
+		Summary:                summary,
 	})
 }
 
