@@ -85,10 +85,10 @@ type CA struct {
 	OCSPURL         string        `mapstructure:"ocsp_url" doc:"OCSP responder that others ask; empty: none"`
 	CRLURL          string        `mapstructure:"crl_url" doc:"CRL that others read; empty: none"`
 	TaskQueue       string        `mapstructure:"task_queue" doc:"task queue of the worker that reaches the CA; empty: the processes' own"`
-	CallTimeout     time.Duration `mapstructure:"call_timeout" doc:"of one call; default 10s"`
-	Concurrency     int           `mapstructure:"concurrency" doc:"certificates of one lock at once; default 4"`
-	ProofWait       string        `mapstructure:"proof_wait" doc:"how long a lock waits until others see the revocation: a duration, 0 for not at all, or crl for until the next CRL is due; default crl"`
-	ApprovalWait    time.Duration `mapstructure:"approval_wait" doc:"how long a request may wait for an approval at the CA; default 24h"`
+	CallTimeout     time.Duration `mapstructure:"call_timeout" doc:"of one call"`
+	Concurrency     int           `mapstructure:"concurrency" doc:"certificates of one lock at once"`
+	ProofWait       string        `mapstructure:"proof_wait" doc:"how long a lock waits until others see the revocation: a duration, 0 for not at all, or crl for until the next CRL is due"`
+	ApprovalWait    time.Duration `mapstructure:"approval_wait" doc:"how long a request may wait for an approval at the CA"`
 }
 
 // Worker is how the worker program runs.
@@ -252,7 +252,7 @@ func unknownVariables(known map[string]bool) []string {
 
 // leaves takes joined errors apart.
 func leaves(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the join itself is looked at
+	joined, ok := err.(interface{ Unwrap() []error })
 	switch {
 	case err == nil:
 		return nil

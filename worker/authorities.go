@@ -69,8 +69,7 @@ func authority(c config.CA) (*ca.Authority, error) {
 }
 
 func driver(c config.CA) (ca.Driver, error) {
-	switch c.Driver {
-	case "devca":
+	if c.Driver == "devca" {
 		return devca.NewDriver(devca.DriverOptions{
 			URL:            c.URL,
 			ClientCertFile: c.CertificateFile,

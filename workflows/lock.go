@@ -217,9 +217,9 @@ func (l *lock) validate() error {
 	l.State = result.State
 	l.Policy = result.Policy
 	l.Certificates = result.Certificates
-	if l.request.Confirmed || result.State == mobileid.Locked {
+	if l.Decision == undecided && (l.request.Confirmed || result.State == mobileid.Locked) {
 		// A locked mobile ID was asked about before: an earlier lock is finished.
-		l.decide(next, Message{UserID: l.requester(), By: l.request.By, Reason: l.request.Reason})
+		l.settle(next, Message{UserID: l.requester(), By: l.request.By, Reason: l.request.Reason})
 	}
 	return nil
 }
@@ -247,7 +247,7 @@ func (l *lock) confirm() error {
 		return l.root.Err()
 	}
 	if l.Decision == undecided {
-		l.decide(expired, Message{})
+		l.settle(expired, Message{})
 	}
 	return nil
 }
@@ -319,7 +319,7 @@ func (l *lock) leaveUnlocked() (*LockResult, error) {
 
 // leaveCanceled closes a process whose cancellation was requested before Next.
 func (l *lock) leaveCanceled() error {
-	l.decide(cancelled, Message{Note: "cancellation requested"})
+	l.settle(cancelled, Message{Note: "cancellation requested"})
 	l.show(Closed)
 	l.awaitHandlers()
 	l.record(mobileid.EventCancelled)

@@ -105,9 +105,14 @@ func (l *lock) decide(what decision, message Message) *mobileid.Refusal {
 	if objection := l.objection(what, message); objection != nil {
 		return objection
 	}
-	if l.Decision != undecided {
-		return nil
+	if l.Decision == undecided {
+		l.settle(what, message)
 	}
+	return nil
+}
+
+// settle makes a decision the one that counts.
+func (l *lock) settle(what decision, message Message) {
 	l.Decision = what
 	l.DecidedBy = mobileid.Decision{UserID: message.UserID, By: message.By, Note: message.Note}
 	switch what {
@@ -119,7 +124,6 @@ func (l *lock) decide(what decision, message Message) *mobileid.Refusal {
 	case expired:
 		l.outcome = OutcomeExpired
 	}
-	return nil
 }
 
 // objection says why a message cannot be decided on, or nil.

@@ -342,6 +342,18 @@ func TestCRLSerialExtremes(t *testing.T) {
 	}
 }
 
+// The bytes of a negative number are those of a positive one without its leading
+// zero.
+func TestCRLNegativeSerialIsNobodys(t *testing.T) {
+	issuer := newCA(t, "CA")
+	c := newTestCRL(t, issuer, serving(revokedCRL(issuer, func(c *testCRL) {
+		c.entries = []testEntry{{serial: big.NewInt(-31), reason: 1}}
+	}).marshal(t)))
+	evidence, err := c.Check(t.Context(), certificateOf(issuer, big.NewInt(256-31)))
+	require.NoError(t, err)
+	require.Equal(t, mobileid.StatusGood, evidence.Status)
+}
+
 // crlServer is a server of one CRL at a time that knows conditional requests.
 type crlServer struct {
 	mu        sync.Mutex
@@ -350,6 +362,7 @@ type crlServer struct {
 	code      int
 	downloads atomic.Int32
 	unchanged atomic.Int32
+	abandoned atomic.Int32
 	hold      chan struct{} // if set, every answer waits for it
 }
 
@@ -370,6 +383,7 @@ func (s *crlServer) RoundTrip(r *http.Request) (*http.Response, error) {
 		select {
 		case <-s.hold:
 		case <-r.Context().Done():
+			s.abandoned.Add(1)
 			return nil, r.Context().Err()
 		}
 	}
@@ -512,6 +526,7 @@ func TestCRLHundredChecksOneDownload(t *testing.T) {
 	group.Wait()
 	require.EqualValues(t, callers, revoked.Load())
 	require.EqualValues(t, 1, server.downloads.Load())
+	require.Zero(t, server.abandoned.Load())
 }
 
 // endless is a body without end that counts what was read of it.
@@ -532,6 +547,9 @@ func TestCRLOversize(t *testing.T) {
 			})}
 			_, err := newTestCRL(t, issuer, client).Check(t.Context(), userOf(issuer))
 			require.Contains(t, requireKind(t, Unsupported, err).Error(), "more than 67108864 bytes")
+			if length > 0 {
+				require.Zero(t, body.read.Load())
+			}
 			require.LessOrEqual(t, body.read.Load(), int64(maxCRLBytes+1))
 		})
 	}
@@ -609,6 +627,9 @@ func BenchmarkCRL(b *testing.B) {
 			server.serve(der, `"1"`)
 			c := newTestCRL(b, issuer, &http.Client{Transport: server})
 			cert := userOf(issuer)
+			if _, err := c.Check(context.Background(), cert); err != nil { // the download
+				b.Fatal(err)
+			}
 			for b.Loop() {
 				if e, err := c.Check(context.Background(), cert); err != nil || e.Status != mobileid.StatusRevoked {
 					b.Fatal(e, err)

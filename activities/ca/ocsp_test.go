@@ -214,6 +214,8 @@ func TestOCSPRefusesWhatProvesNothing(t *testing.T) {
 	issuer := newCA(t, "CA")
 	sameName := newCA(t, "CA")
 	other := newCA(t, "Other CA")
+	renamed := *issuer.cert // another CA that shares the key
+	renamed.RawSubject = other.cert.RawSubject
 	signedWith := func(signer pair) func(*testOCSP) {
 		return func(a *testOCSP) { a.signer, a.certs = signer, []*x509.Certificate{signer.cert} }
 	}
@@ -250,6 +252,7 @@ func TestOCSPRefusesWhatProvesNothing(t *testing.T) {
 		"signed with SHA-1":                         {func(a *testOCSP) { a.algorithm = ecdsaSHA1 }, Unsupported, "SHA-1"},
 		"unknown signature algorithm":               {func(a *testOCSP) { a.algorithm = "\x2a\x03\x04" }, Unsupported, "unknown algorithm"},
 		"same serial of another issuer":             {func(a *testOCSP) { a.singles[0].issuer = other }, Unsupported, "another certificate"},
+		"same serial of an issuer of the same key":  {func(a *testOCSP) { a.singles[0].issuer = pair{&renamed, issuer.key} }, Unsupported, "another certificate"},
 		"same serial of an issuer of the same name": {func(a *testOCSP) { a.singles[0].issuer = sameName }, Unsupported, "another certificate"},
 		"unknown hash algorithm":                    {func(a *testOCSP) { a.singles[0].hash = "\x2a\x03\x04" }, Unsupported, "another certificate"},
 		"good for another serial":                   {func(a *testOCSP) { a.singles[0].serial, a.singles[0].status = big.NewInt(0x2f), tagGood }, Unsupported, "another certificate"},

@@ -5,14 +5,9 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"strings"
 
 	"mobileid"
 )
-
-// maxRowsPerStatement keeps a statement for many rows far below the number of
-// arguments that the databases allow (32766 and 65535).
-const maxRowsPerStatement = 500
 
 // AddCertificates adds certificates to a mobile ID. To a locked one only issued
 // ones can be added: a certificate that its CA issued while the mobile ID was
@@ -48,18 +43,12 @@ func (s *Store) insertCertificates(ctx context.Context, tx *sql.Tx, mobileID str
 	}
 	now := stored(s.now())
 	for batch := range slices.Chunk(certificates, maxRowsPerStatement) {
-		var (
-			rows []string
-			args []any
-		)
+		var rows values
 		for _, c := range batch {
-			n := len(args)
-			rows = append(rows, fmt.Sprintf("($%d, $%d, $%d, $%d, $%d, $%d, $%d, $%d, $%d, $%d)", n+1, n+2, n+3, n+4, n+5, n+6, n+7, n+8, n+9, n+10))
-			args = append(args, c.Issuer, c.AKI, c.Serial, mobileID, string(c.State), c.IssuerDN, stored(c.NotBefore), stored(c.NotAfter), c.DER, now)
+			rows.add(c.Issuer, c.AKI, c.Serial, mobileID, string(c.State), c.IssuerDN, stored(c.NotBefore), stored(c.NotAfter), c.DER, now)
 		}
-		insert := `INSERT INTO certificates (issuer, aki, serial, mobile_id, state, issuer_dn, not_before, not_after, der, created_at)
-			VALUES ` + strings.Join(rows, ", ")
-		if _, err := tx.ExecContext(ctx, insert, args...); err != nil {
+		insert := `INSERT INTO certificates (issuer, aki, serial, mobile_id, state, issuer_dn, not_before, not_after, der, created_at) ` + rows.String() //nolint:gosec // placeholders
+		if _, err := tx.ExecContext(ctx, insert, rows.args...); err != nil {
 			return fmt.Errorf("insert certificates: %w", err)
 		}
 	}

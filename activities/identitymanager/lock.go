@@ -55,20 +55,10 @@ func (s *Store) lock(ctx context.Context, tx *sql.Tx, order mobileid.LockOrder) 
 	receipt := mobileid.LockReceipt{From: written.Record.From, Audit: written.AuditMark}
 	if !repeated {
 		receipt.From = m.State
-		if err := lockable(m, order.Owner); err != nil {
-			return mobileid.LockReceipt{}, err
-		}
-		now := s.now()
-		if m.State != mobileid.Locked {
-			m.RequestedAt, m.LockedAt = order.RequestedAt, now
-			if err := writeLock(ctx, tx, order, now); err != nil {
-				return mobileid.LockReceipt{}, err
-			}
-		}
-		receipt.Audit, err = chain.append(ctx, once, lockRecord(order, receipt.From, now))
-		if err != nil {
-			return mobileid.LockReceipt{}, err
-		}
+		receipt.Audit, err = s.lockFirst(ctx, chain, once, order, &m)
+	}
+	if err != nil {
+		return mobileid.LockReceipt{}, err
 	}
 	receipt.RequestedAt, receipt.LockedAt = m.RequestedAt, m.LockedAt
 	m.Certificates, err = certificatesOf(ctx, tx, order.MobileID)
@@ -80,6 +70,23 @@ func (s *Store) lock(ctx context.Context, tx *sql.Tx, order mobileid.LockOrder) 
 		receipt.Certificates = m.Open()
 	}
 	return receipt, nil
+}
+
+// lockFirst does what a process does once: it locks m, or takes its lock over,
+// and records it.
+func (s *Store) lockFirst(ctx context.Context, chain *chain, once string, order mobileid.LockOrder, m *mobileid.MobileID) (mobileid.AuditMark, error) {
+	if err := lockable(*m, order.Owner); err != nil {
+		return mobileid.AuditMark{}, err
+	}
+	now := s.now()
+	record := lockRecord(order, m.State, now)
+	if m.State != mobileid.Locked {
+		m.State, m.RequestedAt, m.LockedAt = mobileid.Locked, order.RequestedAt, now
+		if err := writeLock(ctx, chain.tx, order, now); err != nil {
+			return mobileid.AuditMark{}, err
+		}
+	}
+	return chain.append(ctx, once, record)
 }
 
 // lockable checks again, under the row's lock, what was validated before Next.

@@ -77,18 +77,23 @@ func (s *Store) mobileIDs(ctx context.Context, condition, order string, args ...
 		query := `SELECT ` + certificateColumns + `, mobile_id FROM certificates
 			WHERE mobile_id IN (SELECT id` + selected + `) ORDER BY mobile_id, issuer, aki, serial`
 		_, err = collect(ctx, tx, func(rows *sql.Rows) (struct{}, error) {
-			var mobileID string
-			c, err := scanCertificate(rows, &mobileID)
-			if err != nil {
-				return struct{}{}, err
-			}
-			m := index[mobileID]
-			m.Certificates = append(m.Certificates, c)
-			return struct{}{}, nil
+			return struct{}{}, scanInto(index, rows)
 		}, query, args...)
 		return err
 	})
 	return all, err
+}
+
+// scanInto adds the certificate of a row to its mobile ID.
+func scanInto(index map[string]*mobileid.MobileID, rows *sql.Rows) error {
+	var mobileID string
+	c, err := scanCertificate(rows, &mobileID)
+	if err != nil {
+		return err
+	}
+	m := index[mobileID]
+	m.Certificates = append(m.Certificates, c)
+	return nil
 }
 
 // CreateMobileID creates a mobile ID with its certificates. Of the owner only the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"fmt"
 	"regexp"
 	"sync"
 	"testing"
@@ -32,7 +33,11 @@ func (s *statements) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return notedConn{conn, s}, nil
+	full, ok := conn.(fullConn)
+	if !ok {
+		return nil, fmt.Errorf("%T cannot be watched", conn)
+	}
+	return notedConn{full, s}, nil
 }
 
 func (s *statements) note(query string, args []driver.NamedValue) {
@@ -45,25 +50,28 @@ func (s *statements) note(query string, args []driver.NamedValue) {
 	s.all = append(s.all, noted)
 }
 
-// notedConn has the ways in which package database/sql sends statements and
+// fullConn has the ways in which package database/sql sends statements and
 // begins transactions.
-type notedConn struct {
+type fullConn interface {
 	driver.Conn
-	statements *statements
+	driver.ConnBeginTx
+	driver.ExecerContext
+	driver.QueryerContext
 }
 
-func (c notedConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
-	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, options)
+type notedConn struct {
+	fullConn
+	statements *statements
 }
 
 func (c notedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	c.statements.note(query, args)
-	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+	return c.fullConn.ExecContext(ctx, query, args)
 }
 
 func (c notedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	c.statements.note(query, args)
-	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+	return c.fullConn.QueryContext(ctx, query, args)
 }
 
 var (

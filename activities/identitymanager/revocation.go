@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"strings"
 
 	"mobileid"
 )
@@ -77,7 +76,7 @@ func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobilei
 	if err != nil {
 		return mobileid.RevocationReceipt{}, err
 	}
-	if _, err := s.takeMobileID(ctx, tx, order.MobileID); err != nil {
+	if _, err = s.takeMobileID(ctx, tx, order.MobileID); err != nil {
 		return mobileid.RevocationReceipt{}, err
 	}
 	states, err := certificateStates(ctx, tx, order.MobileID)
@@ -97,7 +96,7 @@ func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobilei
 		return mobileid.RevocationReceipt{Certificates: results, Audit: written.AuditMark}, nil
 	}
 	for batch := range slices.Chunk(changed, maxRowsPerStatement) {
-		if err := s.writeRevocations(ctx, tx, batch); err != nil {
+		if err = s.writeRevocations(ctx, tx, batch); err != nil {
 			return mobileid.RevocationReceipt{}, err
 		}
 	}
@@ -146,20 +145,17 @@ func (s *Store) settle(order mobileid.RevocationOrder, states map[mobileid.Certi
 
 // writeRevocations writes state, date and reason of many certificates at once.
 func (s *Store) writeRevocations(ctx context.Context, tx *sql.Tx, changed []mobileid.CertificateResult) error {
-	var (
-		rows []string
-		args []any
-	)
+	var rows values
 	for _, c := range changed {
-		n := len(args)
-		rows = append(rows, fmt.Sprintf("($%d, $%d, $%d, $%d, $%d%s, $%d)", n+1, n+2, n+3, n+4, n+5, s.dialect.castTimestamp, n+6))
-		args = append(args, c.Issuer, c.AKI, c.Serial, string(c.StateInIM), stored(c.RevokedAt), string(c.ReasonAtCA))
+		rows.add(c.Issuer, c.AKI, c.Serial, string(c.StateInIM), stored(c.RevokedAt), string(c.ReasonAtCA))
 	}
-	update := `WITH changed (issuer, aki, serial, state, revoked_at, reason) AS (VALUES ` + strings.Join(rows, ", ") + `)
-		UPDATE certificates SET state = changed.state, revoked_at = changed.revoked_at, reason = changed.reason
+	//nolint:gosec // placeholders are joined, and constants
+	update := `WITH changed (issuer, aki, serial, state, revoked_at, reason) AS (` + rows.String() + `)
+		UPDATE certificates
+		SET state = changed.state, revoked_at = changed.revoked_at` + s.dialect.castTimestamp + `, reason = changed.reason
 		FROM changed
 		WHERE certificates.issuer = changed.issuer AND certificates.aki = changed.aki AND certificates.serial = changed.serial`
-	result, err := tx.ExecContext(ctx, update, args...)
+	result, err := tx.ExecContext(ctx, update, rows.args...)
 	if err != nil {
 		return fmt.Errorf("write states of %d certificates: %w", len(changed), err)
 	}

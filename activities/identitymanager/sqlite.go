@@ -49,7 +49,7 @@ func (s *Store) openSQLite(ctx context.Context, path string) error {
 	}
 	// Nothing was written, and no connection is open yet whose locks this close
 	// would drop.
-	if err := file.Close(); err != nil {
+	if err = file.Close(); err != nil {
 		return fmt.Errorf("option DSN: %w", err)
 	}
 	connector, err := sqlite.NewConnector(sqliteURI(path))

@@ -48,10 +48,12 @@ func readUser(ctx context.Context, tx *sql.Tx, id string) (mobileid.User, error)
 	if err != nil {
 		return mobileid.User{}, err
 	}
-	user.Roles, err = collect(ctx, tx, func(rows *sql.Rows) (string, error) {
-		var role string
-		err := rows.Scan(&role)
-		return role, err
-	}, `SELECT role FROM user_roles WHERE user_id = $1 ORDER BY role`, id)
+	user.Roles, err = collect(ctx, tx, scanRole, `SELECT role FROM user_roles WHERE user_id = $1 ORDER BY role`, id)
 	return user, err
+}
+
+func scanRole(rows *sql.Rows) (string, error) {
+	var role string
+	err := rows.Scan(&role)
+	return role, err
 }

@@ -56,7 +56,6 @@ type process struct {
 	cmd  *exec.Cmd
 	log  *os.File
 	done chan struct{}
-	err  error
 }
 
 const (
@@ -217,7 +216,7 @@ func (s *Stack) spawn(name, program string, args, env []string) (*process, error
 	}
 	p := &process{name: name, cmd: cmd, log: log, done: make(chan struct{})}
 	go func() {
-		p.err = cmd.Wait()
+		_ = cmd.Wait() // how it ended is told by the process state
 		close(p.done)
 	}()
 	s.processes = append(s.processes, p)
@@ -229,7 +228,7 @@ func (p *process) await(ctx context.Context, ready func() bool) error {
 	for !ready() {
 		select {
 		case <-p.done:
-			return fmt.Errorf("it ended (%w); the end of %s:\n%s", p.err, p.log.Name(), tail(p.log.Name()))
+			return fmt.Errorf("it ended (%s); the end of %s:\n%s", p.cmd.ProcessState, p.log.Name(), tail(p.log.Name()))
 		case <-ctx.Done():
 			return fmt.Errorf("it is not ready: %w; the end of %s:\n%s", ctx.Err(), p.log.Name(), tail(p.log.Name()))
 		case <-time.After(pollInterval):
@@ -264,7 +263,7 @@ func (s *Stack) Wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case p := <-ended:
-		return fmt.Errorf("%s ended by itself (%v); see %s", p.name, p.err, p.log.Name())
+		return fmt.Errorf("%s ended by itself (%s); see %s", p.name, p.cmd.ProcessState, p.log.Name())
 	}
 }
 

@@ -136,7 +136,9 @@ func TestAPI(t *testing.T) {
 
 	code, answer = call(t, client, "POST", c.APIURL+path, quoted(t, csr, "signature", 2))
 	require.Equal(t, 201, code)
-	block, _ := pem.Decode([]byte(answer["certificate"].(string)))
+	text, _ := answer["certificate"].(string)
+	block, _ := pem.Decode([]byte(text))
+	require.NotNil(t, block)
 	cert, err := x509.ParseCertificate(block.Bytes)
 	require.NoError(t, err)
 	require.Equal(t, answer["serial"], cert.SerialNumber.Text(16))

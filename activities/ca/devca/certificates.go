@@ -113,5 +113,5 @@ func revocationCode(reason mobileid.Reason) (int8, error) {
 	if !known || reason == mobileid.RemoveFromCRL {
 		return 0, fmt.Errorf("%w: %q", ErrBadReason, string(reason))
 	}
-	return int8(code), nil
+	return int8(code), nil //nolint:gosec // RFC 5280 ends at 10
 }

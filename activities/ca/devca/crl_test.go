@@ -129,9 +129,9 @@ func TestCRLIsUnchangedAtRestart(t *testing.T) {
 	for range 5 {
 		revoke(t, s, issue(t, s, ""), mobileid.Superseded)
 	}
-	before := listed(t, s, 5)
+	listed(t, s, 5)
 	require.NoError(t, s.Close())
-	before = published(t, s)
+	before := published(t, s)
 
 	s, err = Open(dir, Options{CRLInterval: time.Minute, Clock: now.Now})
 	require.NoError(t, err)

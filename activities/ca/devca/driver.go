@@ -109,7 +109,7 @@ func (*Driver) Capabilities() ca.Capabilities {
 
 // Revoke implements [ca.Driver]. An empty reason is sent as unspecified.
 func (d *Driver) Revoke(ctx context.Context, cert ca.Certificate, reason mobileid.Reason) (ca.Answer, error) {
-	op := "revoke " + cert.CertificateID.String()
+	op := "revoke " + cert.String()
 	if reason == "" {
 		reason = mobileid.Unspecified
 	}
@@ -144,7 +144,7 @@ func (d *Driver) Revoke(ctx context.Context, cert ca.Certificate, reason mobilei
 
 // Status implements [ca.Driver].
 func (d *Driver) Status(ctx context.Context, cert ca.Certificate) (ca.Evidence, error) {
-	op := "read status of " + cert.CertificateID.String()
+	op := "read status of " + cert.String()
 	if err := checkSerial(op, cert); err != nil {
 		return ca.Evidence{}, err
 	}
@@ -192,7 +192,7 @@ func (d *Driver) Issue(ctx context.Context, csrDER []byte, profile string, days 
 		return nil, answer.failure(op)
 	}
 	var body issuedBody
-	if err := json.Unmarshal(answer.body, &body); err != nil {
+	if err = json.Unmarshal(answer.body, &body); err != nil {
 		return nil, unreadable(op, err)
 	}
 	der, err := decodePEM([]byte(body.Certificate), "CERTIFICATE")

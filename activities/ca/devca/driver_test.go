@@ -357,8 +357,8 @@ func TestDriverHonoursTheContext(t *testing.T) {
 	t.Cleanup(cancel)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := d.Revoke(running, name, mobileid.Superseded)
-		ended <- err
+		_, failure := d.Revoke(running, name, mobileid.Superseded)
+		ended <- failure
 	}()
 	require.Eventually(t, func() bool { return c.Revokes(name.Serial) == 1 }, deadline, time.Millisecond)
 	cancel()
@@ -448,10 +448,10 @@ func TestDriverOptions(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			options := c.DriverOptions()
 			row.change(&options)
-			_, err := devca.NewDriver(options)
-			require.Error(t, err)
+			_, fault := devca.NewDriver(options)
+			require.Error(t, fault)
 			for _, line := range strings.Split(strings.TrimSpace(string(secret)), "\n")[1:] {
-				require.NotContains(t, err.Error(), line)
+				require.NotContains(t, fault.Error(), line)
 			}
 		})
 	}

@@ -80,7 +80,7 @@ func openJournal(f folder, apply func(record) error) (*journal, int64, error) {
 		return nil, 0, err
 	}
 	if !exists {
-		if err := f.write(journalFile, []byte(journalHeader+"\n"), 0o600); err != nil {
+		if err = f.write(journalFile, []byte(journalHeader+"\n"), 0o600); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -102,7 +102,8 @@ func (j *journal) read(apply func(record) error) (cut int64, err error) {
 	reader := bufio.NewReaderSize(j.file, maxJournalLine)
 	var end int64
 	for number := 1; ; number++ {
-		line, err := reader.ReadSlice('\n')
+		var line []byte
+		line, err = reader.ReadSlice('\n')
 		if errors.Is(err, io.EOF) {
 			cut = int64(len(line))
 			break
@@ -114,7 +115,7 @@ func (j *journal) read(apply func(record) error) (cut int64, err error) {
 			return 0, err
 		}
 		end += int64(len(line))
-		if err := j.readLine(line[:len(line)-1], number, apply); err != nil {
+		if err = j.readLine(line[:len(line)-1], number, apply); err != nil {
 			return 0, fmt.Errorf("line %d: %w", number, err)
 		}
 	}
@@ -122,10 +123,10 @@ func (j *journal) read(apply func(record) error) (cut int64, err error) {
 		return 0, fmt.Errorf("line 1: no %q: %w", journalHeader, ErrDamaged)
 	}
 	if cut > 0 {
-		if err := j.file.Truncate(end); err != nil {
+		if err = j.file.Truncate(end); err != nil {
 			return 0, err
 		}
-		if err := j.file.Sync(); err != nil {
+		if err = j.file.Sync(); err != nil {
 			return 0, err
 		}
 	}
@@ -233,13 +234,6 @@ func (j *journal) flush() {
 		j.durable = last
 	}
 	j.flushed.Broadcast()
-}
-
-// last returns the number of the newest record, to wait for.
-func (j *journal) last() uint64 {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.appended
 }
 
 // broken returns why the journal takes no more records, or nil.

@@ -53,12 +53,12 @@ func sample(t testing.TB, s *Server) *x509.Certificate {
 }
 
 func nth(n int) (serial serialNumber) {
-	binary.BigEndian.PutUint64(serial[12:], uint64(n)) //nolint:gosec // a test counts upwards
+	binary.BigEndian.PutUint64(serial[12:], uint64(n))
 	return serial
 }
 
 func TestManyEntries(t *testing.T) {
-	const entries = 100_000
+	const entries = 30_000
 	dir := fill(t, entries)
 	began := time.Now()
 	s := open(t, dir, Options{CRLInterval: time.Hour, CRLValidity: 3 * time.Hour})
@@ -88,7 +88,7 @@ func TestManyEntries(t *testing.T) {
 
 // BenchmarkRevoke revokes with every record synced to disk, as always, and a CRL
 // at most each second beside it. Half of the entries are revoked before.
-func BenchmarkRevoke(b *testing.B) {
+func BenchmarkRevoke(all *testing.B) {
 	for _, size := range []struct {
 		name    string
 		entries int
@@ -96,19 +96,20 @@ func BenchmarkRevoke(b *testing.B) {
 		dir := "" // of all runs for this size
 		taken := size.entries
 		for _, callers := range []int{1, 32} {
-			b.Run(fmt.Sprintf("entries=%s/callers=%d", size.name, callers), func(b *testing.B) {
+			all.Run(fmt.Sprintf("entries=%s/callers=%d", size.name, callers), func(b *testing.B) {
 				if dir == "" {
-					dir = fill(b, size.entries)
+					dir = fill(all, size.entries)
 				}
 				s := open(b, dir, Options{CRLInterval: time.Second})
+				require.GreaterOrEqual(b, len(s.certificates), size.entries)
 				first := taken + 1
 				taken += b.N
 				enrol(b, s, first, b.N)
 				var done atomic.Int64
-				var all sync.WaitGroup
+				var running sync.WaitGroup
 				b.ResetTimer()
 				for range callers {
-					all.Go(func() {
+					running.Go(func() {
 						for n := int(done.Add(1)); n <= b.N; n = int(done.Add(1)) {
 							_, err := s.Revoke(context.Background(), nth(first+n-1).integer(), mobileid.KeyCompromise)
 							if err != nil {
@@ -118,7 +119,7 @@ func BenchmarkRevoke(b *testing.B) {
 						}
 					})
 				}
-				all.Wait()
+				running.Wait()
 				b.StopTimer()
 			})
 		}

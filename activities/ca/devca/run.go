@@ -38,10 +38,10 @@ func Run(ctx context.Context, options RunOptions, ready func(Addresses)) (err er
 	if options.Server.PublicURL == "" {
 		options.Server.PublicURL = addresses.PublicURL
 	}
-	if host, _, err := net.SplitHostPort(options.APIAddress); err == nil && host != "" {
+	if host, _, malformed := net.SplitHostPort(options.APIAddress); malformed == nil && host != "" {
 		options.Server.ServerNames = append([]string{host}, options.Server.ServerNames...)
 	}
-	server, err := Open(options.Dir, options.Server)
+	server, err := Open(options.Dir, options.Server) //nolint:contextcheck // the server ends with Close, after the last request
 	if err != nil {
 		return err
 	}
