@@ -73,8 +73,8 @@ func (p *program) runCommand() *cobra.Command {
 	return cmd
 }
 
-// onStack starts a fresh stack with the demo's users, runs act, and stops it.
-func (p *program) onStack(ctx context.Context, dir string, act func(context.Context, *demo.Demo) error) (err error) {
+// onStack finds or builds the programs, and runs act on a fresh stack.
+func (p *program) onStack(ctx context.Context, dir string, act func(context.Context, *demo.Demo) error) error {
 	temporalProgram, err := stack.FindTemporal(ctx, defaultBin, p.out)
 	if err != nil {
 		return err
@@ -87,10 +87,15 @@ func (p *program) onStack(ctx context.Context, dir string, act func(context.Cont
 	if err != nil {
 		return err
 	}
-	s, err := stack.Start(ctx, stack.Options{
-		Dir: dir, Starter: self, Worker: worker, Temporal: temporalProgram,
-		Progress: p.out, Fresh: true, Setup: p.setupStack,
-	})
+	return p.onStackOf(ctx, stack.Options{
+		Dir: dir, Starter: self, Worker: worker, Temporal: temporalProgram, Progress: p.out, Fresh: true,
+	}, act)
+}
+
+// onStackOf starts a stack with the demo's users, runs act, and stops it.
+func (p *program) onStackOf(ctx context.Context, options stack.Options, act func(context.Context, *demo.Demo) error) (err error) {
+	options.Setup = p.setupStack
+	s, err := stack.Start(ctx, options)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"strings"
@@ -41,15 +42,7 @@ func (s *Store) openSQLite(ctx context.Context, path string) error {
 	if path == ":memory:" || strings.HasPrefix(path, "file:") {
 		return fmt.Errorf("option DSN is %q, it must be the path of a file", path)
 	}
-	// SQLite itself would let everybody read what it creates. The files beside it
-	// (-wal, -shm) get the same mode.
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the path is the operator's own
-	if err != nil {
-		return fmt.Errorf("option DSN: %w", err)
-	}
-	// Nothing was written, and no connection is open yet whose locks this close
-	// would drop.
-	if err = file.Close(); err != nil {
+	if err := makePrivate(path); err != nil {
 		return fmt.Errorf("option DSN: %w", err)
 	}
 	connector, err := sqlite.NewConnector(sqliteURI(path))
@@ -69,6 +62,21 @@ func (s *Store) openSQLite(ctx context.Context, path string) error {
 		return errors.Join(fmt.Errorf("option DSN: open %s: %w", path, err), s.Close())
 	}
 	return nil
+}
+
+// makePrivate creates the file for its owner alone, if it is missing: SQLite
+// itself would let everybody read it. The files beside it (-wal, -shm) get the
+// same mode. An existing file is not opened, because closing it again would drop
+// the locks that other connections of this process hold on it.
+func makePrivate(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) //nolint:gosec // the path is the operator's own
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // sqliteURI gives every connection its settings: full synchronisation, so that

@@ -183,7 +183,9 @@ func (c *Caller) storeNext(ctx context.Context, mobileID string, request workflo
 	if err != nil {
 		return Status{}, fmt.Errorf("store next for %s: %w", mobileID, err)
 	}
-	return Status{WorkflowID: id, Stored: true}, nil
+	// A worker may be there after all, with its hands full: then wait with the
+	// others. If not, Next is stored, and that is the answer.
+	return c.poll(ctx, mobileID, "", true, settled)
 }
 
 // Cancel closes the lock before Next. After Next it is refused with

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mobileid"
+	"mobileid/starter/demo"
+	"mobileid/starter/stack"
+)
+
+// programs are the built programs, one build for all tests of the package.
+type programs struct{ starter, worker, temporal string }
+
+func build(t *testing.T) programs {
+	t.Helper()
+	temporal, err := exec.LookPath("temporal")
+	if err != nil {
+		if temporal, err = filepath.Abs(filepath.Join("..", ".bin", "temporal")); err == nil {
+			_, err = os.Stat(temporal)
+		}
+	}
+	if err != nil {
+		t.Skip("the temporal program is missing: run 'make tools'")
+	}
+	dir := t.TempDir()
+	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "mobileid/starter", "mobileid/worker").CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	return programs{starter: filepath.Join(dir, "starter"), worker: filepath.Join(dir, "worker"), temporal: temporal}
+}
+
+// command runs one command line in this process.
+func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out, errs bytes.Buffer
+	code = execute(ctx, args, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// openssl runs the openssl program, which shares no code with ours.
+func openssl(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	path, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("openssl is missing")
+	}
+	output, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
+	return string(output), err
+}
+
+// The whole installation, as processes, with the scenes of the demo, looked at
+// with other people's tools, and driven by the command line.
+func TestDemoAndCommandLine(t *testing.T) {
+	built := build(t)
+	t.Chdir(t.TempDir())
+	p := &program{in: strings.NewReader(""), out: &bytes.Buffer{}, err: &bytes.Buffer{}}
+	root := p.command()
+	require.NotNil(t, root)
+	// The stack points these at itself.
+	t.Setenv("MOBILEID_CONFIG", "")
+	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
+	t.Setenv("TEMPORAL_ADDRESS", "")
+	t.Setenv("PATH", filepath.Dir(built.starter)+string(os.PathListSeparator)+filepath.Dir(built.temporal)+string(os.PathListSeparator)+os.Getenv("PATH"))
+
+	out := &bytes.Buffer{}
+	p.out = out
+	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
+	defer cancel()
+	err := p.onStackOf(ctx, stack.Options{
+		Dir: ".dev", Starter: built.starter, Worker: built.worker, Temporal: built.temporal, Progress: out, Fresh: true,
+	}, func(ctx context.Context, d *demo.Demo) error {
+		require.NoError(t, errors.Join(d.Play(ctx), d.ReadBack(ctx)), out.String())
+		t.Run("sqlite says the end states", func(t *testing.T) { checkSQLite(t) })
+		t.Run("openssl says the end states", func(t *testing.T) { checkOpenSSL(t, d.Stack.CA.PublicURL) })
+		t.Run("command line", func(t *testing.T) { checkCommandLine(t) })
+		t.Run("worker answers its probes", func(t *testing.T) { checkProbes(t, d.Stack.HealthAddress) })
+		t.Run("another run in the same folder", func(t *testing.T) {
+			_, err := stack.Start(ctx, stack.Options{Dir: ".dev", Fresh: true})
+			require.ErrorContains(t, err, "another run uses .dev")
+		})
+		return nil
+	})
+	require.NoError(t, err, out.String())
+	require.Contains(t, out.String(), "stopping what was started")
+}
+
+func checkSQLite(t *testing.T) {
+	path, err := exec.LookPath("sqlite3")
+	if err != nil {
+		t.Skip("sqlite3 is missing")
+	}
+	output, err := exec.CommandContext(t.Context(), path, ".dev/im.db",
+		`SELECT m.id, m.state, c.state, count(*) FROM mobile_ids m JOIN certificates c ON c.mobile_id = m.id GROUP BY 1, 2, 3 ORDER BY 1`).CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	require.Equal(t, "mid-1001|locked|revoked|2\nmid-1002|active|valid|2\nmid-1003|active|valid|2\n", string(output))
+}
+
+func checkOpenSSL(t *testing.T, publicURL string) {
+	for _, profile := range []string{"authentication", "signature"} {
+		for id, revoked := range map[string]bool{"mid-1001": true, "mid-1003": false} {
+			file := fmt.Sprintf(".dev/certificates/%s-%s.pem", id, profile)
+			output, err := openssl(t, "verify", "-crl_check", "-CAfile", ".dev/ca/ca.pem", "-CRLfile", ".dev/ca/crl.pem", file)
+			status, ocspErr := openssl(t, "ocsp", "-issuer", ".dev/ca/ca.pem", "-cert", file, "-url", publicURL+"/ocsp", "-CAfile", ".dev/ca/ca.pem", "-no_nonce")
+			require.NoError(t, ocspErr, status)
+			require.Contains(t, status, "Response verify OK")
+			if revoked {
+				require.Error(t, err, output)
+				require.Contains(t, output, "certificate revoked")
+				require.Contains(t, status, ": revoked")
+				continue
+			}
+			require.NoError(t, err, output)
+			require.Contains(t, status, ": good")
+		}
+	}
+}
+
+func checkCommandLine(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"help", []string{"--help"}, exitDone, "Exit codes"},
+		{"no such command", []string{"unlock"}, exitUsage, "unknown command"},
+		{"no such flag", []string{"lock", "mid-1002", "--force"}, exitUsage, "unknown flag"},
+		{"no mobile ID", []string{"lock", "--user", "bert"}, exitUsage, "MOBILE_ID"},
+		{"whose", []string{"lock", "mid-1002"}, exitUsage, "--user is missing"},
+		{"a fault in the configuration", []string{"list", "--log.level", "loud"}, exitUsage, "log.level"},
+		{"path tricks", []string{"lock", "../x", "--user", "bert"}, exitRefused, "mobileId"},
+		{"somebody else's", []string{"lock", "mid-1003", "--user", "bert", "--yes"}, exitRefused, "MobileIDNotFound"},
+		{"locked already", []string{"lock", "mid-1001", "--user", "anna", "--yes"}, exitRefused, "MobileIDNotActive"},
+		{"a reason that no lock may send", []string{"lock", "mid-1002", "--user", "bert", "--yes", "--reason", "certificateHold"}, exitRefused, "reason"},
+		{"setup again", []string{"setup"}, exitDone, "all registered"},
+		{"no terminal, no --yes: it waits", []string{"lock", "mid-1002", "--user", "bert"}, exitDone, "waits for Next or Cancel"},
+		{"nothing to retry", []string{"retry", "mid-1002"}, exitDone, "nothing waits"},
+		{"cancel", []string{"cancel", "mid-1002", "--user", "bert"}, exitDone, "Nothing was changed"},
+		{"next too late", []string{"next", "mid-1002", "--user", "bert"}, exitRefused, "AlreadyCancelled"},
+		{"status of somebody else's", []string{"status", "mid-1001", "--user", "bert"}, exitRefused, "MobileIDNotFound"},
+		{"an operator's lock", []string{"lock", "mid-1003", "--user", "carl", "--by", "olof", "--yes", "--reason", "superseded"}, exitDone, "is locked, and its certificates are revoked"},
+		{"status", []string{"status", "mid-1003"}, exitDone, "Revoked (superseded)"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := command(t, test.args...)
+			require.Equal(t, test.code, code, "%s%s", stdout, stderr)
+			require.Contains(t, stdout+stderr, test.says)
+		})
+	}
+	t.Run("json", checkJSON)
+	t.Run("list", func(t *testing.T) {
+		require.Eventually(t, func() bool {
+			code, stdout, _ := command(t, "list", "--all")
+			return code == exitDone && strings.Contains(stdout, "mid-1003") && strings.Contains(stdout, "locked")
+		}, 30*time.Second, 200*time.Millisecond, "the list lags a moment behind")
+	})
+}
+
+func checkJSON(t *testing.T) {
+	code, stdout, _ := command(t, "-o", "json", "status", "mid-1003", "--user", "carl")
+	require.Equal(t, exitDone, code)
+	var status struct {
+		Revoked      bool
+		Certificates []struct{ StateInIM string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(stdout), &status))
+	require.True(t, status.Revoked)
+	require.Len(t, status.Certificates, 2)
+
+	code, stdout, _ = command(t, "-o", "json", "lock", "mid-1003", "--user", "bert", "--yes")
+	require.Equal(t, exitRefused, code)
+	var refused struct{ Refusal mobileid.Refusal }
+	require.NoError(t, json.Unmarshal([]byte(stdout), &refused))
+	require.Equal(t, mobileid.TypeMobileIDNotFound, refused.Refusal.Type)
+
+	code, stdout, _ = command(t, "-o", "json", "list", "--log.level", "loud")
+	require.Equal(t, exitUsage, code)
+	var failed struct{ Error string }
+	require.NoError(t, json.Unmarshal([]byte(stdout), &failed))
+	require.Contains(t, failed.Error, "log.level")
+}
+
+func checkProbes(t *testing.T, address string) {
+	for _, path := range []string{"/healthz", "/readyz"} {
+		response, err := http.Get("http://" + address + path) //nolint:noctx // a test's own probe
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, http.StatusOK, response.StatusCode, path)
+	}
+}
+
+// The worker reports configuration faults all at once, and says what to do when
+// setup was not run.
+func TestWorkerStartFaults(t *testing.T) {
+	built := build(t)
+	t.Chdir(t.TempDir())
+	for _, test := range []struct {
+		name string
+		env  []string
+		says []string
+	}{
+		{"faults", []string{"MOBILEID_STORE_DRIVER=oracle", "MOBILEID_LOCK_DEADLINE=0s"}, []string{"store.driver", "lock.deadline"}},
+		{"no key", nil, []string{"audit.key_file"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), built.worker)
+			cmd.Env = append(os.Environ(), test.env...)
+			output, err := cmd.CombinedOutput()
+			var exit *exec.ExitError
+			require.ErrorAs(t, err, &exit)
+			require.Equal(t, 1, exit.ExitCode())
+			for _, says := range test.says {
+				require.Contains(t, string(output), says)
+			}
+		})
+	}
+	t.Run("no schema", func(t *testing.T) {
+		require.NoError(t, os.MkdirAll(".dev", 0o700))
+		require.NoError(t, os.WriteFile(".dev/audit.key", []byte(strings.Repeat("ab", 32)), 0o600))
+		output, err := exec.CommandContext(t.Context(), built.worker).CombinedOutput()
+		require.Error(t, err)
+		require.Contains(t, string(output), "starter setup")
+	})
+}
+
+// devca run by the starter stops on SIGTERM and says where it is.
+func TestDevcaCommand(t *testing.T) {
+	built := build(t)
+	t.Chdir(t.TempDir())
+	cmd := exec.CommandContext(t.Context(), built.starter, "devca", "--dir", "ca", "-o", "json")
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	require.NoError(t, cmd.Start())
+	require.Eventually(t, func() bool {
+		_, err := os.Stat("ca/addresses.json")
+		return err == nil
+	}, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		_, err := os.Stat("ca/crl.pem")
+		return err == nil
+	}, 30*time.Second, 20*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, cmd.Wait())
+}
+
+// On a terminal, lock asks; no answer at all is Cancel.
+func TestAskNext(t *testing.T) {
+	for answer, want := range map[string]bool{"next\n": true, "N\n": true, "cancel\n": false, "c\n": false, "": false, "what?\n\nnext\n": true} {
+		out := &bytes.Buffer{}
+		p := &program{in: strings.NewReader(answer), out: out}
+		require.Equal(t, want, p.askNext(), "%q", answer)
+		require.Contains(t, out.String(), "Next or Cancel?")
+	}
+}

@@ -1,0 +1,279 @@
+package workflows_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+
+	"mobileid"
+	"mobileid/activities/ca"
+	"mobileid/activities/ca/devca/devcatest"
+	"mobileid/activities/identitymanager"
+	"mobileid/activities/identitymanager/postgrestest"
+	starter "mobileid/starter/client"
+	"mobileid/workflows"
+)
+
+// onPostgres is an installation whose store is on PostgreSQL.
+func onPostgres(i *installation) {
+	i.t.Helper()
+	store, err := identitymanager.Open(i.t.Context(), identitymanager.Options{
+		Driver: "postgres", DSN: postgrestest.Start(i.t).NewDatabase(i.t), AuditKey: make([]byte, 32),
+	})
+	require.NoError(i.t, err)
+	i.t.Cleanup(func() { require.NoError(i.t, store.Close()) })
+	require.NoError(i.t, store.Migrate(i.t.Context()))
+	i.store = store
+	i.im.IdentityManager = store
+}
+
+func TestLockOnPostgres(t *testing.T) {
+	i := install(t, onPostgres)
+	id := i.awaiting(3)
+	_, err := i.anna().Next(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
+	i.requireLocked(id)
+	require.Equal(t, []mobileid.Event{mobileid.EventLocked, mobileid.EventRevoked}, i.events(id))
+}
+
+// Each certificate goes to the CA of its issuer, and a CA that is down delays
+// its own certificates alone.
+func TestTwoCAs(t *testing.T) {
+	i := installStopped(t)
+	second := devcatest.Start(t)
+	down := &gatedDriver{Driver: second.Driver(t)}
+	down.gate(unavailable)
+	i.startWorker(&ca.Authority{
+		Name: "second", Issuer: second.Certificate(), Driver: down, RequestTimeout: 5 * time.Second, Concurrency: 1, ApprovalWait: time.Hour,
+	})
+	id := i.mobileID(2)
+	foreign, _ := second.Issue(t, "anna")
+	c, err := mobileid.NewCertificate(foreign, mobileid.CertificateValid)
+	require.NoError(t, err)
+	require.NoError(t, i.store.AddCertificates(t.Context(), id, c))
+
+	_, err = i.anna().Lock(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	i.waitFor(id, func(s starter.Status) bool {
+		done := map[string]int{}
+		for _, c := range s.Certificates {
+			if c.StateInIM == mobileid.CertificateRevoked {
+				done[c.CA]++
+			}
+		}
+		return done["devca"] == 2 && done["second"] == 0 && s.Phase == workflows.Revoking
+	})
+	down.gate(nil)
+	_, err = i.anna().Retry(t.Context(), id)
+	require.NoError(t, err)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Len(t, result.Certificates, 3)
+	require.Equal(t, mobileid.StatusRevoked, second.Status(t, foreign).Status)
+	require.LessOrEqual(t, i.length(id), 28+2+12+11, "an update costs 2 events, a further CA at most 12, a retry at most 11")
+}
+
+// A hold is not a revocation: it is made final.
+func TestOnHoldIsRevokedForGood(t *testing.T) {
+	i := install(t)
+	id := i.mobileID(0)
+	issued, _ := i.issue()
+	i.ca.Hold(t, issued)
+	c, err := mobileid.NewCertificate(issued, mobileid.CertificateOnHold)
+	require.NoError(t, err)
+	require.NoError(t, i.store.AddCertificates(t.Context(), id, c))
+	_, err = i.anna().Lock(t.Context(), id, starter.LockOptions{Reason: mobileid.KeyCompromise})
+	require.NoError(t, err)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, mobileid.OutcomeRevoked, result.Certificates[0].Outcome)
+	require.Equal(t, mobileid.KeyCompromise, result.Certificates[0].ReasonAtCA)
+	i.requireLocked(id)
+}
+
+func TestAlreadyRevokedElsewhereIsDone(t *testing.T) {
+	i := install(t)
+	id := i.awaiting(1)
+	c := i.read(id).Certificates[0]
+	_, err := i.driver.Driver.Revoke(t.Context(), ca.Certificate{CertificateID: c.CertificateID}, mobileid.Superseded)
+	require.NoError(t, err)
+	_, err = i.anna().Next(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, mobileid.OutcomeAlreadyRevoked, result.Certificates[0].Outcome)
+	require.Equal(t, mobileid.Superseded, result.Certificates[0].ReasonAtCA, "the first reason stays")
+	i.requireLocked(id)
+}
+
+// Past notAfter one request is sent, and Identity Manager says expired or, if
+// the CA does revoke it, revoked.
+func TestExpiredCertificateEndsTheLock(t *testing.T) {
+	i := install(t)
+	id := i.mobileID(1)
+	expired, err := mobileid.NewCertificate(i.ca.IssueExpired(t, "anna"), mobileid.CertificateValid)
+	require.NoError(t, err)
+	require.NoError(t, i.store.AddCertificates(t.Context(), id, expired))
+	_, err = i.anna().Lock(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Len(t, result.Certificates, 2)
+	for _, c := range result.Certificates {
+		require.True(t, c.StateInIM.Final())
+	}
+	require.Equal(t, 1, i.driver.requests[expired.Serial], "one request is sent")
+}
+
+// The faults of a CA, each for a while, then healthy: the lock ends, with one
+// revocation at the CA, and Identity Manager never said revoked before it.
+func TestCAFaultsThenHealthy(t *testing.T) {
+	for name, fault := range map[string]devcatest.Fault{
+		"503":                              devcatest.Refuse(503, 0),
+		"500":                              devcatest.Refuse(500, 0),
+		"429 with Retry-After":             devcatest.Refuse(429, time.Second),
+		"cut before the request counted":   devcatest.CutBefore(),
+		"cut after the request had effect": devcatest.CutAfter(),
+		"garbage":                          devcatest.Garbage(),
+		"success without revoking":         devcatest.Lie(),
+		"an answer about another":          devcatest.LieAboutAnother(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := install(t)
+			id := i.awaiting(2)
+			i.ca.Break(fault)
+			_, err := i.anna().Next(t.Context(), id, starter.LockOptions{})
+			require.NoError(t, err, "the lock itself does not wait for the CA")
+			status := i.waitFor(id, func(s starter.Status) bool {
+				return s.Phase == workflows.NeedsOperator || s.Outcome == workflows.OutcomeLocked || len(s.Steps) == 1 && s.Steps[0].Attempt >= 2
+			})
+			if status.Outcome == workflows.OutcomeLocked {
+				// The answer was lost, but reading the status told that it is done.
+				i.requireLocked(id)
+				return
+			}
+			for _, c := range i.read(id).Certificates {
+				if c.State == mobileid.CertificateRevoked {
+					require.Positive(t, i.ca.Revokes(c.Serial), "Identity Manager is never ahead of the CA (%s)", status.Phase)
+				}
+			}
+			i.ca.Heal()
+			_, err = i.anna().Retry(t.Context(), id)
+			require.NoError(t, err)
+			result, err := i.execution(id)
+			require.NoError(t, err)
+			require.Equal(t, workflows.OutcomeLocked, result.Outcome)
+			i.requireLocked(id)
+		})
+	}
+}
+
+// A lock that needs many retries continues as new, and loses nothing.
+func TestContinueAsNewAfterManyRetries(t *testing.T) {
+	i := install(t)
+	id := i.awaiting(2)
+	stuck := i.read(id).Certificates[0].Serial
+	i.driver.gate(func(ctx context.Context, cert ca.Certificate) error {
+		if cert.Serial == stuck {
+			return denied(ctx, cert)
+		}
+		return nil
+	})
+	_, err := i.anna().Next(t.Context(), id, starter.LockOptions{RequestID: "next-1"})
+	require.NoError(t, err)
+	first := i.waitFor(id, inPhase(workflows.NeedsOperator))
+	// Queries and refused messages cost nothing, so signals that do not count
+	// fill the history up to where the test server suggests to continue as new.
+	for range 30 {
+		require.NoError(t, i.temporal.SignalWorkflow(t.Context(), workflows.LockWorkflowID(id), "", workflows.Cancel, nil))
+		i.waitFor(id, func(starter.Status) bool { return true })
+	}
+	answer, err := i.anna().Retry(t.Context(), id)
+	require.NoError(t, err)
+	require.True(t, answer.Retried, answer.Why)
+	require.Eventually(t, func() bool {
+		description, err := i.temporal.DescribeWorkflowExecution(t.Context(), workflows.LockWorkflowID(id), "")
+		return err == nil && description.GetWorkflowExecutionInfo().GetExecution().GetRunId() != first.RunID
+	}, limit, 50*time.Millisecond, "continued as new")
+	next := i.waitFor(id, inPhase(workflows.NeedsOperator))
+	require.Equal(t, first.LockedAt, next.LockedAt)
+	require.Equal(t, first.RequestedAt, next.RequestedAt)
+	require.Equal(t, "anna", next.DecidedBy.UserID)
+
+	i.driver.gate(nil)
+	require.Eventually(t, func() bool {
+		answer, err := i.anna().Retry(t.Context(), id)
+		return err == nil && (answer.Retried || answer.Why == "the process is closed")
+	}, limit, 500*time.Millisecond, "a retry takes effect once per 10 s")
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
+	i.requireLocked(id)
+	require.Equal(t, mobileid.EventLocked, i.events(id)[0])
+	locked := 0
+	for _, e := range i.events(id) {
+		if e == mobileid.EventLocked || e == mobileid.EventResumed {
+			locked++
+		}
+	}
+	require.Equal(t, 1, locked, "one lock in the audit")
+}
+
+// Many starts at once, with the CA held back until all are in: one process, one
+// lock, one answer.
+func TestHundredStartsAtOnce(t *testing.T) {
+	i := install(t)
+	id := i.mobileID(2)
+	release := make(chan struct{})
+	i.driver.gate(func(ctx context.Context, _ ca.Certificate) error {
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	const starts = 100
+	var group sync.WaitGroup
+	errs := make([]error, starts)
+	locked := make([]time.Time, starts)
+	for n := range starts {
+		group.Go(func() {
+			status, err := i.anna().Lock(t.Context(), id, starter.LockOptions{})
+			errs[n], locked[n] = err, status.LockedAt
+		})
+	}
+	group.Wait()
+	close(release)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	for n := range starts {
+		require.NoError(t, errs[n])
+		require.Equal(t, result.LockedAt, locked[n], "one answer")
+	}
+	i.requireLocked(id)
+	require.Equal(t, []mobileid.Event{mobileid.EventLocked, mobileid.EventRevoked}, i.events(id), "one lock")
+	for serial, n := range i.driver.requests {
+		require.Equal(t, 1, n, serial)
+	}
+	runs := 0
+	iterator := i.temporal.GetWorkflowHistory(t.Context(), workflows.LockWorkflowID(id), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for iterator.HasNext() {
+		event, err := iterator.Next()
+		require.NoError(t, err)
+		if event.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED {
+			runs++
+		}
+	}
+	require.Equal(t, 1, runs)
+
+	_, err = i.anna().Lock(t.Context(), id, starter.LockOptions{})
+	requireRefusal(t, err, mobileid.TypeMobileIDNotActive, "")
+}
