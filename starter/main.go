@@ -54,12 +54,12 @@ func main() {
 // execute runs one command line and returns its exit code.
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := &program{in: stdin, out: stdout, err: stderr}
-	root := p.command()
+	root := p.command() //nolint:contextcheck // the commands take it from cmd.Context()
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx) //nolint:contextcheck // the commands take it from cmd.Context()
+	err := root.ExecuteContext(ctx)
 	return p.report(err)
 }
 

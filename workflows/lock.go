@@ -122,6 +122,7 @@ func (l *lock) run(input converter.RawValue) (*LockResult, error) {
 	if err := l.handleMessages(); err != nil {
 		return nil, err
 	}
+	l.receiveSignals()
 	if unacceptable != nil {
 		return nil, l.refuse(unacceptable)
 	}

@@ -22,8 +22,8 @@ const (
 	retryInterval = 10 * time.Second
 )
 
-// handleMessages registers the query, and next, cancel and retry as update and
-// as signal. All ways lead to decide and retry.
+// handleMessages registers the query, and next, cancel and retry as updates. All
+// ways, signals too, lead to decide and retry.
 func (l *lock) handleMessages() error {
 	return errors.Join(
 		workflow.SetQueryHandlerWithOptions(l.root, StatusQuery, l.query,
@@ -46,18 +46,20 @@ func (l *lock) handleMessages() error {
 				return refusalOrNil(l.foreign(message))
 			},
 		}),
-		l.receive(Next, func(message Message) bool { return l.decide(next, message) == nil }),
-		l.receive(Cancel, func(message Message) bool { return l.decide(cancelled, message) == nil }),
-		l.receive(Retry, func(message Message) bool {
-			return l.foreign(message) == nil && l.retry() == ""
-		}),
 	)
+}
+
+// receiveSignals takes in the same messages as signals.
+func (l *lock) receiveSignals() {
+	l.receive(Next, func(message Message) bool { return l.decide(next, message) == nil })
+	l.receive(Cancel, func(message Message) bool { return l.decide(cancelled, message) == nil })
+	l.receive(Retry, func(message Message) bool { return l.foreign(message) == nil && l.retry() == "" })
 }
 
 // receive takes in the signals of one name for as long as the process runs. Of
 // a next and a cancel that arrive in the same workflow task, next counts: a lock
 // too many is the smaller harm.
-func (l *lock) receive(name string, take func(Message) bool) error {
+func (l *lock) receive(name string, take func(Message) bool) {
 	channel := workflow.GetSignalChannel(l.root, name)
 	workflow.Go(l.ctx, func(ctx workflow.Context) {
 		for {
@@ -73,7 +75,6 @@ func (l *lock) receive(name string, take func(Message) bool) error {
 			l.describe()
 		}
 	})
-	return nil
 }
 
 // signalsTaken reports whether every signal so far was taken in.

@@ -156,6 +156,7 @@ func TestCAFaultsThenHealthy(t *testing.T) {
 			})
 			if status.Outcome == workflows.OutcomeLocked {
 				// The answer was lost, but reading the status told that it is done.
+				i.ca.Heal()
 				i.requireLocked(id)
 				return
 			}

@@ -187,7 +187,7 @@ func (c *CRL) fetch(ctx context.Context) (*revocationList, error) {
 		}
 		accepted = append(accepted, http.StatusNotModified)
 	}
-	resp, body, err := c.exchange(req, op, accepted...)
+	resp, body, err := c.exchange(req, op, accepted...) //nolint:bodyclose // exchange has closed it
 	if err != nil {
 		return current, err
 	}

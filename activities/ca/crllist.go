@@ -241,7 +241,7 @@ func parseEntryExtensions(one *cryptobyte.String) (int16, error) {
 		}
 		return refuseCritical(e)
 	})
-	return int16(reason), err //nolint:gosec // -1 to 127
+	return int16(reason), err // -1 to 127
 }
 
 // hexSum returns the hash in the form that proofs have.

@@ -29,7 +29,7 @@ const (
 
 // String returns the dotted form, for messages.
 func (id objectID) String() string {
-	element := append([]byte{byte(asn1.OBJECT_IDENTIFIER), byte(len(id))}, id...)
+	element := append([]byte{byte(asn1.OBJECT_IDENTIFIER), byte(len(id))}, id...) //nolint:gosec // longer ones are refused below
 	var oid encodingasn1.ObjectIdentifier
 	der := cryptobyte.String(element)
 	if len(id) > 127 || !der.ReadASN1ObjectIdentifier(&oid) {

@@ -78,7 +78,7 @@ func sameHost(next *http.Request, via []*http.Request) error {
 // exchange sends a request and reads the answer. accepted lists the HTTP status
 // codes that are an answer; any other is an *Error.
 func (e endpoint) exchange(req *http.Request, op string, accepted ...int) (*http.Response, []byte, error) {
-	resp, err := e.client.Do(req)
+	resp, err := e.client.Do(req) //nolint:gosec // the URL is configured by the operator
 	if err != nil {
 		kind := Unavailable
 		if errors.Is(err, errRedirect) {
@@ -130,7 +130,7 @@ func kindOfStatus(code int) Kind {
 // retryAfter reads the header of RFC 9110 section 10.2.3: seconds, or a date.
 func retryAfter(header string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second //nolint:gosec // 31 bits of seconds fit
+		return time.Duration(seconds) * time.Second // 31 bits fit
 	}
 	if date, err := http.ParseTime(header); err == nil {
 		return max(date.Sub(now), 0)
