@@ -68,6 +68,11 @@ test: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum ## all tests, on the real parts, 
 	@$(if $(RACE),,echo 'no C compiler: testing without the race detector')
 	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) -- $(RACE) -count=1 -timeout 20m $(TESTFLAGS) $(PKGS)
 
+# The histories carry today's date in their names. Older ones stay: they stand for locks that are open somewhere.
+.PHONY: record-histories
+record-histories: $(TEMPORAL) ## record one history per path of a lock, for the replay test
+	@RECORD_HISTORIES=$$(date -u +%F) go test -count=1 ./workflows
+
 .PHONY: lint
 lint: lint-fmt lint-mod lint-vet lint-go lint-workflows lint-shell ## all the static checks below
 

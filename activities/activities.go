@@ -106,19 +106,28 @@ func (a *Activities) route(certificates []mobileid.Certificate) ([]mobileid.Cert
 			result.CA = authority.Name
 			if !seen[authority.Name] {
 				seen[authority.Name] = true
-				policies = append(policies, CAPolicy{
-					Name:         authority.Name,
-					TaskQueue:    authority.TaskQueue,
-					CallTimeout:  authority.RequestTimeout,
-					Concurrency:  authority.Concurrency,
-					ProofWait:    authority.ProofWait,
-					ApprovalWait: authority.ApprovalWait,
-				})
+				policies = append(policies, caPolicy(authority))
 			}
 		}
 		results = append(results, result)
 	}
 	return results, policies
+}
+
+// caPolicy is how a lock treats a CA as it is configured now.
+func caPolicy(authority *ca.Authority) CAPolicy {
+	policy := CAPolicy{
+		Name:         authority.Name,
+		TaskQueue:    authority.TaskQueue,
+		CallTimeout:  authority.RequestTimeout,
+		Concurrency:  authority.Concurrency,
+		ProofWait:    authority.ProofWait,
+		ApprovalWait: authority.ApprovalWait,
+	}
+	if authority.OCSP == nil && authority.CRL == nil {
+		policy.ProofWait = 0 // it publishes nothing that could be waited for
+	}
+	return policy
 }
 
 // HeartbeatInterval is the time between two heartbeats of an activity.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mobileid"
+	"mobileid/starter/client"
 	"mobileid/starter/demo"
 	"mobileid/starter/stack"
 )
@@ -89,6 +91,7 @@ func TestDemoAndCommandLine(t *testing.T) {
 		t.Run("openssl says the end states", func(t *testing.T) { checkOpenSSL(t, d.Stack.CA.PublicURL) })
 		t.Run("command line", func(t *testing.T) { checkCommandLine(t) })
 		t.Run("worker answers its probes", func(t *testing.T) { checkProbes(t, d.Stack.HealthAddress) })
+		t.Run("worker lets running activities end", func(t *testing.T) { checkGracefulStop(t, d) })
 		t.Run("another run in the same folder", func(t *testing.T) {
 			_, err := stack.Start(ctx, stack.Options{Dir: ".dev", Fresh: true})
 			require.ErrorContains(t, err, "another run uses .dev")
@@ -266,4 +269,55 @@ func TestAskNext(t *testing.T) {
 		require.Equal(t, want, p.askNext(), "%q", answer)
 		require.Contains(t, out.String(), "Next or Cancel?")
 	}
+}
+
+// On SIGTERM the worker lets a running activity end. The CA is held back until
+// the worker stops; the revocation under way is then reported by that worker,
+// and not tried again by another one.
+func checkGracefulStop(t *testing.T, d *demo.Demo) {
+	ca, ok := d.Stack.Process("devca")
+	require.True(t, ok)
+	worker, ok := d.Stack.Process("worker")
+	require.True(t, ok)
+	bert := d.Locks.User("bert")
+	require.NoError(t, ca.Signal(syscall.SIGSTOP))
+	defer func() { _ = ca.Signal(syscall.SIGCONT) }()
+	_, err := bert.Lock(t.Context(), "mid-1002", client.LockOptions{})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		status, err := bert.Status(t.Context(), "mid-1002")
+		return err == nil && len(status.Steps) == 1 && status.Steps[0].State == "Started"
+	}, 30*time.Second, 20*time.Millisecond, "the revocation is under way")
+
+	require.NoError(t, worker.Signal(syscall.SIGTERM))
+	require.Eventually(t, func() bool {
+		log, err := os.ReadFile(".dev/log/worker.log")
+		return err == nil && strings.Contains(string(log), "Stopping: running activities may end")
+	}, 30*time.Second, 20*time.Millisecond)
+	require.NoError(t, ca.Signal(syscall.SIGCONT))
+	select {
+	case <-d.Stack.Ended("worker"):
+	case <-time.After(time.Minute):
+		t.Fatal("the worker did not stop")
+	}
+	revoked := 0
+	m, err := d.Store.MobileID(t.Context(), "mid-1002")
+	require.NoError(t, err)
+	require.Equal(t, mobileid.Locked, m.State)
+	for _, c := range m.Certificates {
+		out, err := openssl(t, "ocsp", "-issuer", ".dev/ca/ca.pem", "-cert", certificateFile(t, c), "-url", d.Stack.CA.PublicURL+"/ocsp", "-CAfile", ".dev/ca/ca.pem", "-no_nonce")
+		require.NoError(t, err, out)
+		if strings.Contains(out, ": revoked") {
+			revoked++
+		}
+	}
+	require.Equal(t, 2, revoked, "the activity under way ended")
+}
+
+// certificateFile writes a certificate for openssl.
+func certificateFile(t *testing.T, c mobileid.Certificate) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "certificate.pem")
+	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER}), 0o600))
+	return file
 }

@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 		defer cancel()
 		server, err = testsuite.StartDevServer(ctx, testsuite.DevServerOptions{
 			ExistingPath:  program,
-			ClientOptions: &client.Options{Logger: quiet()},
+			ClientOptions: &client.Options{Logger: quiet(), Identity: "test"},
 			LogLevel:      "error",
 			ExtraArgs: []string{
 				// So that continue-as-new can be reached by a few retries.

@@ -63,6 +63,9 @@ func TestHistoryBudget(t *testing.T) {
 			length := i.length(id)
 			t.Logf("%d events, budget %d", length, test.budget)
 			require.LessOrEqual(t, length, test.budget)
+			if test.certificates == 100 && test.confirmed {
+				i.keep("many-certificates", id, "")
+			}
 		})
 	}
 }
@@ -87,6 +90,7 @@ func TestPublishingWaitsUntilOthersSeeIt(t *testing.T) {
 	result, err := i.execution(id)
 	require.NoError(t, err)
 	require.False(t, result.VisibleAt.IsZero())
+	i.keep("publishing", id, "")
 	require.Empty(t, result.Warning)
 	sources := map[string]bool{}
 	for _, p := range result.Certificates[0].Proof {

@@ -58,6 +58,7 @@ func TestNextByUpdateAnswersWhenLocked(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, mobileid.Decision{UserID: "anna", By: "backend", Note: "phone lost"}, result.DecidedBy)
 	i.requireLocked(id)
+	i.keep("next-by-update", id, "")
 }
 
 // Any signal payload counts, or none: tctl and old scripts have nothing else.
@@ -93,6 +94,7 @@ func TestSignalWithoutPayloadAtAll(t *testing.T) {
 	_, err = i.execution(id)
 	require.NoError(t, err)
 	i.requireLocked(id)
+	i.keep("next-by-signal", id, "")
 }
 
 // run runs one of the programs of operators against the test server.
@@ -159,6 +161,7 @@ func TestNextByUpdateWithStart(t *testing.T) {
 	_, err = i.execution(id)
 	require.NoError(t, err)
 	i.requireLocked(id)
+	i.keep("update-with-start", id, "")
 }
 
 func TestNextWhileValidating(t *testing.T) {
@@ -282,6 +285,21 @@ func TestUpdateWithoutPayloadCounts(t *testing.T) {
 	i.requireLocked(id)
 }
 
+func TestReasonOfTheFirstNextCounts(t *testing.T) {
+	i := install(t)
+	id := i.awaiting(1)
+	i.driver.gate(unavailable)
+	_, err := i.anna().Next(t.Context(), id, starter.LockOptions{Reason: mobileid.KeyCompromise})
+	require.NoError(t, err)
+	_, err = i.anna().Next(t.Context(), id, starter.LockOptions{Reason: mobileid.Superseded})
+	require.NoError(t, err)
+	i.driver.gate(nil)
+	require.NoError(t, i.temporal.SignalWorkflow(t.Context(), workflows.LockWorkflowID(id), "", workflows.Retry, nil), "retry by signal")
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, mobileid.KeyCompromise, result.Certificates[0].ReasonAtCA)
+}
+
 func TestCancelBeforeNextChangesNothing(t *testing.T) {
 	for _, way := range []string{"update", "signal"} {
 		t.Run(way, func(t *testing.T) {
@@ -299,6 +317,7 @@ func TestCancelBeforeNextChangesNothing(t *testing.T) {
 			require.Equal(t, workflows.OutcomeCancelled, result.Outcome)
 			require.True(t, result.RequestedAt.IsZero())
 			i.requireUnchanged(id)
+			i.keep("cancel", id, "")
 			require.Equal(t, []mobileid.Event{mobileid.EventCancelled}, i.events(id))
 			require.EqualValues(t, 1, result.Audit.Number)
 
@@ -353,6 +372,7 @@ func TestRequestCancellationBeforeNext(t *testing.T) {
 	var canceled *temporal.CanceledError
 	require.ErrorAs(t, err, &canceled, "the process is Canceled")
 	i.requireUnchanged(id)
+	i.keep("cancellation-before-next", id, "")
 	require.Equal(t, []mobileid.Event{mobileid.EventCancelled}, i.events(id))
 }
 
@@ -372,6 +392,7 @@ func TestRequestCancellationAfterNextIsNoted(t *testing.T) {
 	require.True(t, result.CancellationRequested)
 	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
 	i.requireLocked(id)
+	i.keep("cancellation-after-next", id, "")
 }
 
 func TestUnansweredExpires(t *testing.T) {
@@ -381,6 +402,7 @@ func TestUnansweredExpires(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, workflows.OutcomeExpired, result.Outcome)
 	i.requireUnchanged(id)
+	i.keep("expired", id, "")
 	require.Equal(t, []mobileid.Event{mobileid.EventExpired}, i.events(id))
 	status, err := i.anna().Next(t.Context(), id, starter.LockOptions{})
 	require.NoError(t, err)
@@ -417,6 +439,7 @@ func TestRetryTriesTheWaitingStepNow(t *testing.T) {
 	_, err = i.execution(id)
 	require.NoError(t, err)
 	i.requireLocked(id)
+	i.keep("ca-retries", id, "")
 }
 
 // At most four next updates wait; what else comes is answered at once.
@@ -545,6 +568,7 @@ func TestIncurableCertificateNeedsAnOperatorTheRestGoesOn(t *testing.T) {
 	_, err = i.execution(id)
 	require.NoError(t, err)
 	i.requireLocked(id)
+	i.keep("needs-operator-and-retry", id, "")
 }
 
 // Gone or another owner by the time of the transaction: an operator decides.

@@ -78,6 +78,7 @@ func TestTwoCAs(t *testing.T) {
 	require.Len(t, result.Certificates, 3)
 	require.Equal(t, mobileid.StatusRevoked, second.Status(t, foreign).Status)
 	require.LessOrEqual(t, i.length(id), 28+2+12+11, "an update costs 2 events, a further CA at most 12, a retry at most 11")
+	i.keep("two-cas", id, "")
 }
 
 // A hold is not a revocation: it is made final.
@@ -96,6 +97,7 @@ func TestOnHoldIsRevokedForGood(t *testing.T) {
 	require.Equal(t, mobileid.OutcomeRevoked, result.Certificates[0].Outcome)
 	require.Equal(t, mobileid.KeyCompromise, result.Certificates[0].ReasonAtCA)
 	i.requireLocked(id)
+	i.keep("on-hold", id, "")
 }
 
 func TestAlreadyRevokedElsewhereIsDone(t *testing.T) {
@@ -130,6 +132,7 @@ func TestExpiredCertificateEndsTheLock(t *testing.T) {
 		require.True(t, c.StateInIM.Final())
 	}
 	require.Equal(t, 1, i.driver.requests[expired.Serial], "one request is sent")
+	i.keep("expired-certificate", id, "")
 }
 
 // The faults of a CA, each for a while, then healthy: the lock ends, with one
@@ -217,6 +220,8 @@ func TestContinueAsNewAfterManyRetries(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
 	i.requireLocked(id)
+	i.keep("continue-as-new-first", id, first.RunID)
+	i.keep("continue-as-new-second", id, "")
 	require.Equal(t, mobileid.EventLocked, i.events(id)[0])
 	locked := 0
 	for _, e := range i.events(id) {

@@ -94,6 +94,7 @@ func TestRefusals(t *testing.T) {
 			// By a client that knows names and JSON alone.
 			run := i.start(id, object{"mobileId": id, "userId": test.user, "confirmed": true})
 			err := run.Get(t.Context(), nil)
+			i.keep("refused", id, run.GetRunID())
 			application := requireBare(t, err, test.want)
 			var refusal mobileid.Refusal
 			require.NoError(t, application.Details(&refusal))

@@ -31,6 +31,7 @@ func TestConfirmedStartLocks(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
 	i.requireLocked(id)
+	i.keep("confirmed", id, "")
 
 	require.Equal(t, id, result.MobileID)
 	require.Equal(t, "anna", result.DecidedBy.UserID)
@@ -307,6 +308,7 @@ func TestResumeChecksEveryCertificateAgain(t *testing.T) {
 	result, err := i.execution(id)
 	require.NoError(t, err)
 	require.Len(t, result.Certificates, 3)
+	i.keep("resume", id, "")
 	require.Equal(t, mobileid.StatusRevoked, i.statusAtCA(lost))
 	require.Equal(t, first.LockedAt, result.LockedAt, "the lock that stands keeps its time")
 	require.Equal(t, first.RequestedAt, result.RequestedAt)

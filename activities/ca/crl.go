@@ -54,13 +54,14 @@ func (e *NumberError) Error() string {
 }
 
 // NewCRL returns the CRL source of the CA that issuer is the certificate of.
-// client bounds a download; now is the clock, nil for the system's. Nothing is
-// read before the first check.
+// client bounds a download; nil is one of [NewHTTPClient] with 2 min. Redirects to
+// other hosts are refused whichever it is. now is the clock, nil for the system's.
+// Nothing is read before the first check.
 func NewCRL(url string, issuer *x509.Certificate, client *http.Client, now func() time.Time) (*CRL, error) {
 	if err := checkIssuer(issuer); err != nil {
 		return nil, fmt.Errorf("CRL: %w", err)
 	}
-	place, err := newEndpoint(url, client, now, maxCRLBytes)
+	place, err := newEndpoint(url, client, crlTimeout, now, maxCRLBytes)
 	if err != nil {
 		return nil, fmt.Errorf("CRL: %w", err)
 	}

@@ -32,7 +32,11 @@ type Driver interface {
 	Revoke(ctx context.Context, cert Certificate, reason mobileid.Reason) (Answer, error)
 
 	// Status reads what the CA itself says about the certificate. A certificate
-	// that the CA does not know is StatusUnknown and no error.
+	// that the CA does not know is StatusUnknown and no error. A driver that can
+	// tell that a request waits for an approval returns an *Error of kind
+	// PendingApproval while the certificate is not revoked, and of kind Unsupported
+	// once the approval is refused: a worker that forgot having asked would
+	// otherwise send a second request.
 	Status(ctx context.Context, cert Certificate) (Evidence, error)
 }
 

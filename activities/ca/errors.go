@@ -9,7 +9,7 @@ import (
 // Kind says what a failure at a CA means for the next try.
 type Kind string
 
-// The kinds of failures. The first two are retried; the others are for an
+// The kinds of failures. The first three are retried; the others are for an
 // operator, because asking again changes nothing.
 const (
 	// Unavailable: the request surely had no effect (refused connection, 503,
@@ -18,6 +18,10 @@ const (
 	// Ambiguous: the request may have had its effect (time-out or cut after it
 	// was written, 5xx, an answer that cannot be read). Read the status first.
 	Ambiguous Kind = "CAAmbiguous"
+	// PendingApproval: the request waits for an approval at the CA. Only the
+	// status is read from then on, because another request would be a second one
+	// to approve; see [IsPending].
+	PendingApproval Kind = "CAPending"
 	// Denied: the CA does not let this worker revoke.
 	Denied Kind = "CADenied"
 	// NotFound: the CA does not know the certificate.
@@ -58,5 +62,12 @@ func Curable(err error) bool {
 	if !errors.As(err, &e) {
 		return true
 	}
-	return e.Kind == Unavailable || e.Kind == Ambiguous
+	return e.Kind == Unavailable || e.Kind == Ambiguous || e.Kind == PendingApproval
+}
+
+// IsPending reports whether err says that a request waits for an approval at the
+// CA. It is then polled with [Authority.Poll].
+func IsPending(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == PendingApproval
 }

@@ -45,7 +45,9 @@ type endpoint struct {
 	limit  int64 // of an answer, in bytes
 }
 
-func newEndpoint(text string, client *http.Client, now func() time.Time, limit int64) (endpoint, error) {
+// newEndpoint checks the URL. Without a client it makes one whose requests take
+// no longer than timeout.
+func newEndpoint(text string, client *http.Client, timeout time.Duration, now func() time.Time, limit int64) (endpoint, error) {
 	u, err := url.Parse(text)
 	if err != nil {
 		return endpoint{}, err
@@ -54,7 +56,7 @@ func newEndpoint(text string, client *http.Client, now func() time.Time, limit i
 		return endpoint{}, fmt.Errorf("%q is not an http or https URL", u.Redacted())
 	}
 	if client == nil {
-		return endpoint{}, errors.New("no HTTP client")
+		client = NewHTTPClient(timeout)
 	}
 	if now == nil {
 		now = time.Now

@@ -50,12 +50,13 @@ type OCSP struct {
 type issuerIdentity struct{ nameHash, keyHash []byte }
 
 // NewOCSP returns the OCSP source of the CA that issuer is the certificate of.
-// client bounds a request; now is the clock, nil for the system's.
+// client bounds a request; nil is one of [NewHTTPClient] with 10 s. Redirects to
+// other hosts are refused whichever it is. now is the clock, nil for the system's.
 func NewOCSP(url string, issuer *x509.Certificate, client *http.Client, now func() time.Time) (*OCSP, error) {
 	if err := checkIssuer(issuer); err != nil {
 		return nil, fmt.Errorf("OCSP responder: %w", err)
 	}
-	place, err := newEndpoint(url, client, now, maxOCSPBytes)
+	place, err := newEndpoint(url, client, defaultRequestTimeout, now, maxOCSPBytes)
 	if err != nil {
 		return nil, fmt.Errorf("OCSP responder: %w", err)
 	}

@@ -382,6 +382,18 @@ func TestOCSPNonceThatComesBackIsAccepted(t *testing.T) {
 	require.Equal(t, mobileid.StatusRevoked, evidence.Status)
 }
 
+func TestSourcesHaveASafeClientOfTheirOwn(t *testing.T) {
+	issuer := newCA(t, "CA")
+	o, err := NewOCSP(testURL, issuer.cert, nil, nil)
+	require.NoError(t, err)
+	require.Equal(t, defaultRequestTimeout, o.client.Timeout)
+	require.NotNil(t, o.client.CheckRedirect)
+	c, err := NewCRL(testURL, issuer.cert, nil, nil)
+	require.NoError(t, err)
+	require.Equal(t, crlTimeout, c.client.Timeout)
+	require.NotNil(t, c.client.CheckRedirect)
+}
+
 func TestNewOCSPRefuses(t *testing.T) {
 	issuer := newCA(t, "CA")
 	user := certify(t, x509.Certificate{Subject: pkix.Name{CommonName: "Anna"}}, &issuer)
@@ -389,7 +401,6 @@ func TestNewOCSPRefuses(t *testing.T) {
 	for name, make := range map[string]func() (*OCSP, error){
 		"no issuer":        func() (*OCSP, error) { return NewOCSP(testURL, nil, client, nil) },
 		"a user as issuer": func() (*OCSP, error) { return NewOCSP(testURL, user.cert, client, nil) },
-		"no client":        func() (*OCSP, error) { return NewOCSP(testURL, issuer.cert, nil, nil) },
 		"no URL":           func() (*OCSP, error) { return NewOCSP("", issuer.cert, client, nil) },
 		"a file":           func() (*OCSP, error) { return NewOCSP("file:///etc/hosts", issuer.cert, client, nil) },
 	} {

@@ -241,11 +241,21 @@ func unread(said []testimony, op string) error {
 	return asError(worst, op)
 }
 
+// maxRetryAfter is the longest that a CA can put off the next try. Tries are
+// minutes apart at most (contract rule 10), and the word of a public source comes
+// over plain HTTP: whoever is on the line could put off a lock for years.
+const maxRetryAfter = 15 * time.Minute
+
 // asError classifies a failure that nobody has: it may have had any effect.
 func asError(err error, op string) error {
 	var classified *Error
-	if errors.As(err, &classified) {
+	if !errors.As(err, &classified) {
+		return &Error{Kind: Ambiguous, Op: op, Err: err}
+	}
+	if classified.RetryAfter <= maxRetryAfter {
 		return err
 	}
-	return &Error{Kind: Ambiguous, Op: op, Err: err}
+	sooner := *classified
+	sooner.RetryAfter = maxRetryAfter
+	return &sooner
 }

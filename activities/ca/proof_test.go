@@ -98,6 +98,7 @@ var (
 	late5          = early5.Add(time.Second)
 	errDown        = &Error{Kind: Unavailable, Op: "test", Err: errors.New("down")}
 	errDenied      = &Error{Kind: Denied, Op: "test", Words: "no right"}
+	errWaits       = &Error{Kind: PendingApproval, Op: "test", Words: "two more approvals"}
 )
 
 func source(e Evidence) *fakeSource { return &fakeSource{evidence: e} }

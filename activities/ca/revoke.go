@@ -18,11 +18,6 @@ var (
 	errNoProof = errors.New("no source shows the revocation yet")
 )
 
-// IsPending reports whether err says that a request waits for an approval at the
-// CA. It is then polled with [Authority.Poll]; another request would be a second
-// one to approve.
-func IsPending(err error) bool { return errors.Is(err, errPending) }
-
 // Revoke is one try to have a certificate revoked for good, with proof (contract
 // rules 6, 7 and 9). asked says that an earlier try may have reached the CA:
 // then the status is read first, and the CA is not asked again if it shows the
@@ -38,7 +33,8 @@ func IsPending(err error) bool { return errors.Is(err, errPending) }
 // says what the next try is good for:
 //   - Unavailable: the request had no effect;
 //   - Ambiguous: it may have had its effect, or the CA says so and nothing proves
-//     it yet, or it waits for an approval, see [IsPending];
+//     it yet;
+//   - PendingApproval: it waits for an approval, see [Authority.Poll];
 //   - any other kind: only an operator can help.
 func (a *Authority) Revoke(ctx context.Context, cert Certificate, reason mobileid.Reason, asked bool, requestedAt time.Time) (mobileid.CertificateResult, error) {
 	t := a.newAttempt(cert, reason, requestedAt)
@@ -65,6 +61,7 @@ type attempt struct {
 	reason      mobileid.Reason
 	requestedAt time.Time
 	expired     bool // past notAfter when the try began
+	sent        bool // a request went to the driver
 	op          string
 	result      mobileid.CertificateResult
 }
@@ -151,6 +148,7 @@ func (t *attempt) request(ctx context.Context) (Answer, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.authority.requestTimeout())
 	defer cancel()
+	t.sent = true
 	answer, err := driver.Revoke(ctx, t.cert, t.reason)
 	if err != nil {
 		return Answer{}, asError(err, t.op)
@@ -166,13 +164,21 @@ func (t *attempt) failed(ctx context.Context, failure error) error {
 	if errors.As(failure, &e) && e.Kind == Unavailable || ctx.Err() != nil {
 		return failure
 	}
-	if t.expired && !Curable(failure) {
+	if t.expired && t.sent && refuses(failure) {
 		return t.concludeExpired(ctx, failure)
 	}
-	if done, err := t.look(ctx); done {
+	if done, err := t.look(ctx); done || IsPending(err) {
 		return err
 	}
 	return failure
+}
+
+// refuses reports whether the CA refuses to revoke the certificate, which for an
+// expired one is an answer (contract rule 9). Neither a reason that it does not
+// take nor answers that contradict each other say anything about the certificate.
+func refuses(failure error) bool {
+	var e *Error
+	return errors.As(failure, &e) && (e.Kind == NotFound || e.Kind == Denied || e.Kind == Unsupported)
 }
 
 // confirm looks for the proof of what the CA answered.
@@ -268,14 +274,14 @@ func (t *attempt) settle(finding Finding, outcome mobileid.CertificateOutcome) {
 // outcomeByDate tells whose revocation it is when an earlier request may have
 // done it: not ours, if the CA dates it before the lock was asked for.
 func (t *attempt) outcomeByDate(revokedAt time.Time) mobileid.CertificateOutcome {
-	if !revokedAt.IsZero() && revokedAt.Before(t.requestedAt.Add(-dateGranularity)) {
+	earliest := t.requestedAt.Truncate(dateGranularity).Add(-dateGranularity)
+	if !revokedAt.IsZero() && revokedAt.Before(earliest) {
 		return mobileid.OutcomeAlreadyRevoked
 	}
 	return mobileid.OutcomeRevoked
 }
 
-// pending is Ambiguous, because the request has not had its effect and still may.
-func (t *attempt) pending() error { return t.error(Ambiguous, errPending) }
+func (t *attempt) pending() error { return t.error(PendingApproval, errPending) }
 
 func (t *attempt) error(kind Kind, err error) error {
 	return &Error{Kind: kind, Op: t.op, Err: err}

@@ -83,7 +83,13 @@ func TestRevoke(t *testing.T) {
 		"success, not in a CRL of long after it": {noStatus: true, answers: answers(done), crl: source(good),
 			kind: Contradiction, calls: "revoke", status2: mobileid.StatusGood},
 		"waits for approval": {answers: answers(Answer{Outcome: Pending}),
-			kind: Ambiguous, words: "approval", calls: "revoke", pending: true},
+			kind: PendingApproval, words: "approval", calls: "revoke", pending: true},
+		"waits for approval, says the driver's error": {answers: answerFails(PendingApproval), status: status(good),
+			kind: PendingApproval, calls: "revoke status", status2: mobileid.StatusGood, pending: true},
+		"cut, and waits for approval": {answers: answerFails(Ambiguous), status: statusFails(errWaits),
+			kind: PendingApproval, words: "two more approvals", calls: "revoke status", status2: mobileid.StatusUnknown, pending: true},
+		"success, but waits for approval": {answers: answers(done), status: statusFails(errWaits),
+			kind: Ambiguous, words: "no source shows", calls: "revoke status", status2: mobileid.StatusUnknown},
 		"expired, says the CA, but is not": {answers: answers(Answer{Outcome: ExpiredNotRevoked}),
 			kind: Contradiction, words: "takes the certificate for expired", calls: "revoke"},
 		"an answer that means nothing": {answers: answers(Answer{Outcome: "Perhaps"}),
@@ -126,6 +132,10 @@ func TestRevoke(t *testing.T) {
 			outcome: mobileid.OutcomeRevoked, calls: "status revoke status", status2: mobileid.StatusRevoked},
 		"asked, and the status cannot be read": {asked: true, status: statusFails(errDown),
 			kind: Unavailable, calls: "status", status2: mobileid.StatusUnknown},
+		"asked, and waits for approval: no second request": {asked: true, answers: answers(done), status: statusFails(errWaits),
+			kind: PendingApproval, words: "two more approvals", calls: "status", status2: mobileid.StatusUnknown, pending: true},
+		"asked, the CA still waits, and OCSP shows it": {asked: true, status: statusFails(errWaits), ocsp: source(revoked),
+			outcome: mobileid.OutcomeRevoked, calls: "status", status2: mobileid.StatusRevoked},
 		"asked, and no public source answers": {asked: true, noStatus: true, ocsp: failing(errDown), crl: failing(errDown),
 			kind: Unavailable, status2: mobileid.StatusUnknown},
 		"asked, and already revoked long ago, but good": {asked: true, answers: answers(Answer{Outcome: AlreadyRevoked, RevokedAt: noon.AddDate(0, 0, -1)}), status: status(good),
@@ -154,7 +164,17 @@ func TestRevoke(t *testing.T) {
 		"expired, and cut": {expired: true, answers: answerFails(Ambiguous), status: status(good),
 			kind: Ambiguous, calls: "revoke status", status2: mobileid.StatusGood},
 		"expired, and waits for approval": {expired: true, answers: answers(Answer{Outcome: Pending}),
-			kind: Ambiguous, calls: "revoke", pending: true},
+			kind: PendingApproval, calls: "revoke", pending: true},
+		"expired, refused, and an older request waits for approval": {expired: true, answers: answerFails(Unsupported), status: statusFails(errWaits),
+			kind: PendingApproval, calls: "revoke status", status2: mobileid.StatusUnknown, pending: true},
+		"expired, denied, and read": {expired: true, answers: answerFails(Denied), status: status(good),
+			outcome: mobileid.OutcomeExpiredNotRevoked, calls: "revoke status", status2: mobileid.StatusGood},
+		"expired, and the reason is not taken": {expired: true, answers: answerFails(BadReason), status: status(good),
+			kind: BadReason, calls: "revoke status", status2: mobileid.StatusGood},
+		"expired, and the CA contradicts itself": {expired: true, answers: answerFails(Contradiction), status: status(good),
+			kind: Contradiction, calls: "revoke status", status2: mobileid.StatusGood},
+		"expired, the reason is not taken, but revoked": {expired: true, answers: answerFails(BadReason), status: status(before),
+			outcome: mobileid.OutcomeAlreadyRevoked, calls: "revoke status", status2: mobileid.StatusRevoked},
 		"expired, asked, and refused": {expired: true, asked: true, answers: answerFails(Unsupported), status: status(good),
 			outcome: mobileid.OutcomeExpiredNotRevoked, calls: "status revoke status", status2: mobileid.StatusGood},
 		"expired, and only a CRL, which is not asked": {expired: true, asked: true, noStatus: true, answers: answerFails(NotFound), crl: source(good),
@@ -246,6 +266,73 @@ func TestRevokeSendsTheReasonOrNothing(t *testing.T) {
 	}
 }
 
+// Nothing was sent, so that nothing is known about the expired certificate.
+func TestRevokeOfAnExpiredCertificateNeedsARequest(t *testing.T) {
+	issuer := newCA(t, "CA")
+	for name, test := range map[string]struct {
+		needsDER bool
+		reason   mobileid.Reason
+		kind     Kind
+	}{
+		"the driver needs the certificate":    {true, mobileid.Superseded, Unsupported},
+		"the reason does not revoke for good": {false, mobileid.CertificateHold, BadReason},
+	} {
+		t.Run(name, func(t *testing.T) {
+			driver := &fakeDriver{statuses: status(says(mobileid.StatusGood)), capabilities: Capabilities{HasStatus: true, NeedsDER: test.needsDER}}
+			a := &Authority{Name: "ca", Issuer: issuer.cert, Driver: driver, Now: clockAt(noon)}
+			cert := userOf(issuer)
+			cert.NotAfter = noon.Add(-time.Second)
+			result, err := a.Revoke(t.Context(), cert, test.reason, false, noon)
+			requireKind(t, test.kind, err)
+			require.Empty(t, result.Outcome)
+			require.Equal(t, []string{"status"}, driver.calls)
+		})
+	}
+}
+
+// CAs date to the second, and requestedAt does not.
+func TestRevokeTellsWhoseRevocationItIsByTheSecond(t *testing.T) {
+	issuer := newCA(t, "CA")
+	for name, test := range map[string]struct {
+		requestedAt time.Time
+		want        mobileid.CertificateOutcome
+	}{
+		"in the second of the request": {revocationDate.Add(999 * time.Millisecond), mobileid.OutcomeRevoked},
+		"in the second before it":      {revocationDate.Add(1999 * time.Millisecond), mobileid.OutcomeRevoked},
+		"two seconds before it":        {revocationDate.Add(2 * time.Second), mobileid.OutcomeAlreadyRevoked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			driver := &fakeDriver{statuses: status(says(mobileid.StatusRevoked)), capabilities: Capabilities{HasStatus: true}}
+			a := &Authority{Name: "ca", Issuer: issuer.cert, Driver: driver, Now: clockAt(noon)}
+			result, err := a.Revoke(t.Context(), userOf(issuer), mobileid.Superseded, true, test.requestedAt)
+			require.NoError(t, err)
+			require.Equal(t, test.want, result.Outcome)
+		})
+	}
+}
+
+func TestRevokeIsPutOffForMinutesAtMost(t *testing.T) {
+	issuer := newCA(t, "CA")
+	for name, test := range map[string]struct{ asks, waits time.Duration }{
+		"a minute":   {time.Minute, time.Minute},
+		"the most":   {maxRetryAfter, maxRetryAfter},
+		"many years": {1 << 62, maxRetryAfter},
+	} {
+		t.Run(name, func(t *testing.T) {
+			busy := &Error{Kind: Unavailable, Op: "test", Words: "busy", RetryAfter: test.asks}
+			driver := &fakeDriver{answers: []answerStep{{err: busy}}, statuses: statusFails(busy), capabilities: Capabilities{HasStatus: true}}
+			a := &Authority{Name: "ca", Issuer: issuer.cert, Driver: driver, Now: clockAt(noon)}
+			for _, asked := range []bool{false, true} {
+				_, err := a.Revoke(t.Context(), userOf(issuer), mobileid.Superseded, asked, noon)
+				e := requireKind(t, Unavailable, err)
+				require.Equal(t, test.waits, e.RetryAfter)
+				require.Equal(t, "busy", e.Words)
+			}
+			require.Equal(t, []string{"revoke", "status"}, driver.calls)
+		})
+	}
+}
+
 func TestRevokeNeedsTheCertificateWhereTheDriverDoes(t *testing.T) {
 	issuer := newCA(t, "CA")
 	driver := &fakeDriver{capabilities: Capabilities{NeedsDER: true}}
@@ -294,8 +381,9 @@ func TestPollNeverAsks(t *testing.T) {
 		kind    Kind
 	}{
 		"approved":           {status(says(mobileid.StatusRevoked)), mobileid.OutcomeRevoked, false, ""},
-		"waiting":            {status(says(mobileid.StatusGood)), "", true, Ambiguous},
-		"waiting, on hold":   {status(says(mobileid.StatusOnHold)), "", true, Ambiguous},
+		"waiting":            {status(says(mobileid.StatusGood)), "", true, PendingApproval},
+		"waiting, on hold":   {status(says(mobileid.StatusOnHold)), "", true, PendingApproval},
+		"waiting, says it":   {statusFails(errWaits), "", true, PendingApproval},
 		"rejected":           {statusFails(&Error{Kind: Unsupported, Op: "test", Words: "rejected"}), "", false, Unsupported},
 		"cannot be read now": {statusFails(errDown), "", false, Unavailable},
 	} {

@@ -250,6 +250,27 @@ func tail(file string) string {
 	return strings.TrimSpace(string(text))
 }
 
+// Process returns a running child by its name: devca, temporal or worker. A test
+// that stops or kills it sees what the others make of that.
+func (s *Stack) Process(name string) (*os.Process, bool) {
+	for _, p := range s.processes {
+		if p.name == name {
+			return p.cmd.Process, true
+		}
+	}
+	return nil, false
+}
+
+// Ended returns a channel that is closed when a child has ended.
+func (s *Stack) Ended(name string) <-chan struct{} {
+	for _, p := range s.processes {
+		if p.name == name {
+			return p.done
+		}
+	}
+	return nil
+}
+
 // Wait returns when ctx ends or a child has ended by itself.
 func (s *Stack) Wait(ctx context.Context) error {
 	ended := make(chan *process, len(s.processes))

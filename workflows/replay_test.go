@@ -1,0 +1,98 @@
+package workflows_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/temporalproto"
+	"google.golang.org/protobuf/proto"
+
+	commonpb "go.temporal.io/api/common/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	sdkworker "go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"mobileid/workflows"
+)
+
+const replayFolder = "testdata/replay"
+
+// paths are the ways that a lock can take. Each has a recorded history.
+var paths = []string{
+	"next-by-update", "next-by-signal", "confirmed", "update-with-start", "cancel", "expired", "refused",
+	"cancellation-before-next", "cancellation-after-next", "ca-retries", "needs-operator-and-retry", "on-hold",
+	"expired-certificate", "two-cas", "many-certificates", "resume", "continue-as-new-first", "continue-as-new-second", "publishing",
+}
+
+// Every recorded history replays with the code as it is now. If one does not,
+// a lock that is open when this code is deployed would be blocked: gate the
+// change with workflow.GetVersion, or keep the old order of commands.
+func TestReplay(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(replayFolder, "*.json"))
+	require.NoError(t, err)
+	recorded := map[string]bool{}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		recorded[strings.SplitN(name, ".", 2)[0]] = true
+		t.Run(name, func(t *testing.T) {
+			text, err := os.Open(file)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, text.Close()) }()
+			history, err := client.HistoryFromJSON(text, client.HistoryJSONOptions{})
+			require.NoError(t, err)
+			started := history.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes()
+
+			replayer := sdkworker.NewWorkflowReplayer()
+			workflows.Register(replayer)
+			require.NoError(t, replayer.ReplayWorkflowHistoryWithOptions(quiet(), history, sdkworker.ReplayWorkflowHistoryOptions{
+				// A lock looks at its own id.
+				OriginalExecution: workflow.Execution{ID: started.GetWorkflowId(), RunID: started.GetOriginalExecutionRunId()},
+			}))
+		})
+	}
+	for _, path := range paths {
+		require.True(t, recorded[path], "no history of the path %q: run 'make record-histories'", path)
+	}
+}
+
+// keep records the history of a lock as that of a path, when asked to:
+//
+//	make record-histories
+//
+// It adds to what is there and replaces nothing: histories of earlier states of
+// the code are what protects the locks that are open today.
+func (i *installation) keep(path, id, runID string) {
+	i.t.Helper()
+	require.Contains(i.t, paths, path)
+	version := os.Getenv("RECORD_HISTORIES")
+	if version == "" {
+		return
+	}
+	file := filepath.Join(replayFolder, path+"."+version+".json")
+	if _, err := os.Stat(file); err == nil {
+		return
+	}
+	var history historypb.History
+	request := &workflowservice.GetWorkflowExecutionHistoryRequest{
+		Namespace: client.DefaultNamespace,
+		Execution: &commonpb.WorkflowExecution{WorkflowId: workflows.LockWorkflowID(id), RunId: runID},
+	}
+	for {
+		page, err := i.temporal.WorkflowService().GetWorkflowExecutionHistory(i.t.Context(), request)
+		require.NoError(i.t, err)
+		proto.Merge(&history, page.GetHistory())
+		if len(page.GetNextPageToken()) == 0 {
+			break
+		}
+		request.NextPageToken = page.GetNextPageToken()
+	}
+	text, err := temporalproto.CustomJSONMarshalOptions{}.Marshal(&history)
+	require.NoError(i.t, err)
+	require.NoError(i.t, os.MkdirAll(replayFolder, 0o755))
+	require.NoError(i.t, os.WriteFile(file, text, 0o644))
+}
