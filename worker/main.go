@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 	"go.temporal.io/sdk/client"
@@ -127,6 +128,10 @@ func settings(c config.Config) (activities.Settings, error) {
 	return s, err
 }
 
+// stickyTimeout is how long the task of a process waits for the worker that has
+// it in memory, before any worker may take it.
+const stickyTimeout = 2 * time.Second
+
 // serve polls until ctx ends, and then lets running activities end.
 func serve(ctx context.Context, log *zap.Logger, c config.Config, temporal client.Client, store *identitymanager.Store, a *activities.Activities) error {
 	sdkworker.SetStickyWorkflowCacheSize(c.Worker.Cache)
@@ -137,6 +142,9 @@ func serve(ctx context.Context, log *zap.Logger, c config.Config, temporal clien
 		// So that a retry or a cancellation reaches a running activity soon: the
 		// default would hold heartbeats back for most of their timeout.
 		MaxHeartbeatThrottleInterval: activities.HeartbeatInterval,
+		// Shorter than what a caller waits for an answer, so that the next message
+		// after the end of a worker is answered by another one.
+		StickyScheduleToStartTimeout: stickyTimeout,
 		DisableRegistrationAliasing:  true,
 		OnFatalError:                 func(err error) { fatal <- err },
 	})

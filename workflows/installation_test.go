@@ -190,6 +190,7 @@ func (i *installation) startWorkerWith(authorities *ca.Authorities) {
 	a := &activities.Activities{IM: i.im, CAs: authorities, Settings: i.settings}
 	w := sdkworker.New(i.temporal, i.queue, sdkworker.Options{
 		DisableRegistrationAliasing:  true,
+		StickyScheduleToStartTimeout: 2 * time.Second,
 		MaxHeartbeatThrottleInterval: activities.HeartbeatInterval,
 	})
 	workflows.Register(w)

@@ -34,7 +34,7 @@ const (
 	acceptWait = 3 * time.Second
 
 	// firstPoll and lastPoll bound the time between two looks at a status.
-	firstPoll = 20 * time.Millisecond
+	firstPoll = 50 * time.Millisecond
 	lastPoll  = time.Second
 )
 
@@ -85,8 +85,9 @@ type Status struct {
 	RunID      string `json:"runId,omitempty"`
 	Steps      []Step `json:"steps,omitempty"` // that are under way
 
-	// Stored reports that no worker has answered yet: what was sent is stored at
-	// the server and takes effect when one does. All else is empty then.
+	// Stored reports that no worker has answered in time: none is up, or all have
+	// their hands full. What was sent is stored at the server and takes effect
+	// when one does; Wait tells. All else is empty then.
 	Stored bool `json:"stored,omitempty"`
 }
 
@@ -183,9 +184,7 @@ func (c *Caller) storeNext(ctx context.Context, mobileID string, request workflo
 	if err != nil {
 		return Status{}, fmt.Errorf("store next for %s: %w", mobileID, err)
 	}
-	// A worker may be there after all, with its hands full: then wait with the
-	// others. If not, Next is stored, and that is the answer.
-	return c.poll(ctx, mobileID, "", true, settled)
+	return Status{WorkflowID: id, Stored: true}, nil
 }
 
 // Cancel closes the lock before Next. After Next it is refused with
