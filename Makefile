@@ -26,6 +26,8 @@ GOTESTSUM_VERSION     := v1.13.0
 # Packages to test and further flags for `go test`: make test PKGS=./workflows TESTFLAGS='-run Lock -v'
 PKGS      ?= ./...
 TESTFLAGS ?=
+# Tests that wait for time-outs of others wait side by side.
+PARALLEL  ?= 6
 # The race detector needs cgo, hence a C compiler.
 RACE      ?= $(if $(shell command -v gcc clang cc),-race)
 # Every test event, for whoever wants to count; .ci/run does.
@@ -66,7 +68,7 @@ check: lint test ## lint and test: what must pass before a commit
 test: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum ## all tests, on the real parts, with the race detector
 	@mkdir -p $(dir $(TESTJSON))
 	@$(if $(RACE),,echo 'no C compiler: testing without the race detector')
-	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) -- $(RACE) -count=1 -timeout 20m $(TESTFLAGS) $(PKGS)
+	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) -- $(RACE) -count=1 -timeout 30m -parallel $(PARALLEL) $(TESTFLAGS) $(PKGS)
 
 # The histories carry today's date in their names. Older ones stay: they stand for locks that are open somewhere.
 .PHONY: record-histories

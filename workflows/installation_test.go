@@ -40,6 +40,13 @@ const limit = 90 * time.Second
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		if spec := os.Getenv(childVariable); spec != "" {
+			if err := runChild(spec); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+			return 0
+		}
 		program, err := findTemporal()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "no tests on a real server:", err)
@@ -88,6 +95,8 @@ func findProgram(name string) (string, error) {
 	return path, nil
 }
 
+var auditKey = []byte(strings.Repeat("k", 32))
+
 // installation is one set of parts on a task queue of its own: a store, a CA,
 // and a worker, all real, in this process.
 type installation struct {
@@ -95,6 +104,7 @@ type installation struct {
 	queue    string
 	temporal client.Client
 	store    *identitymanager.Store
+	database string // of the store
 	im       *gatedIM
 	ca       *devcatest.CA
 	driver   *gatedDriver
@@ -140,10 +150,9 @@ func installStopped(t *testing.T, options ...option) *installation {
 			Attributes: activities.AttributeSettings{Enabled: true, User: activities.UserPlain},
 		},
 	}
+	i.database = filepath.Join(t.TempDir(), "im.db")
 	var err error
-	i.store, err = identitymanager.Open(t.Context(), identitymanager.Options{
-		Driver: "sqlite", DSN: filepath.Join(t.TempDir(), "im.db"), AuditKey: []byte(strings.Repeat("k", 32)),
-	})
+	i.store, err = identitymanager.Open(t.Context(), identitymanager.Options{Driver: "sqlite", DSN: i.database, AuditKey: auditKey})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, i.store.Close()) })
 	require.NoError(t, i.store.Migrate(t.Context()))
@@ -161,21 +170,32 @@ func installStopped(t *testing.T, options ...option) *installation {
 // authority is the CA as the worker knows it.
 func (i *installation) authority() *ca.Authority {
 	i.t.Helper()
-	ocsp, err := ca.NewOCSP(i.ca.OCSPURL(), i.ca.Certificate(), ca.NewHTTPClient(5*time.Second), time.Now)
+	authority, err := newAuthority("devca", i.ca.Certificate(), i.driver, i.ca.OCSPURL(), i.ca.CRLURL(), i.wait)
 	require.NoError(i.t, err)
-	crl, err := ca.NewCRL(i.ca.CRLURL(), i.ca.Certificate(), ca.NewHTTPClient(5*time.Second), time.Now)
-	require.NoError(i.t, err)
+	return authority
+}
+
+func newAuthority(name string, issuer *x509.Certificate, driver ca.Driver, ocspURL, crlURL string, wait time.Duration) (*ca.Authority, error) {
+	const timeout = 5 * time.Second
+	ocsp, err := ca.NewOCSP(ocspURL, issuer, ca.NewHTTPClient(timeout), time.Now)
+	if err != nil {
+		return nil, err
+	}
+	crl, err := ca.NewCRL(crlURL, issuer, ca.NewHTTPClient(timeout), time.Now)
+	if err != nil {
+		return nil, err
+	}
 	return &ca.Authority{
-		Name:           "devca",
-		Issuer:         i.ca.Certificate(),
-		Driver:         i.driver,
+		Name:           name,
+		Issuer:         issuer,
+		Driver:         driver,
 		OCSP:           ocsp,
 		CRL:            crl,
-		RequestTimeout: 5 * time.Second,
+		RequestTimeout: timeout,
 		Concurrency:    4,
-		ProofWait:      i.wait,
+		ProofWait:      wait,
 		ApprovalWait:   time.Hour,
-	}
+	}, nil
 }
 
 func (i *installation) startWorker(more ...*ca.Authority) {
@@ -188,13 +208,7 @@ func (i *installation) startWorker(more ...*ca.Authority) {
 func (i *installation) startWorkerWith(authorities *ca.Authorities) {
 	i.t.Helper()
 	a := &activities.Activities{IM: i.im, CAs: authorities, Settings: i.settings}
-	w := sdkworker.New(i.temporal, i.queue, sdkworker.Options{
-		DisableRegistrationAliasing:  true,
-		StickyScheduleToStartTimeout: 2 * time.Second,
-		MaxHeartbeatThrottleInterval: activities.HeartbeatInterval,
-	})
-	workflows.Register(w)
-	a.Register(w)
+	w := newWorker(i.temporal, i.queue, a)
 	require.NoError(i.t, w.Start())
 	i.worker = w
 	var once sync.Once
@@ -307,6 +321,11 @@ func inPhase(phase workflows.Phase) func(starter.Status) bool {
 
 // execution waits for the end of a lock and returns its result or error.
 func (i *installation) execution(id string) (workflows.LockResult, error) {
+	i.t.Helper()
+	return i.executionWithin(id, limit)
+}
+
+func (i *installation) executionWithin(id string, limit time.Duration) (workflows.LockResult, error) {
 	i.t.Helper()
 	ctx, cancel := context.WithTimeout(i.t.Context(), limit)
 	defer cancel()

@@ -72,8 +72,10 @@ func (s *Store) AuditTrail(ctx context.Context, mobileID string) ([]AuditRecord,
 // mobile ID need not exist, but its id must be well-formed, else the error is an
 // InvalidRequest. A record without At gets the store's time.
 //
-// A process records each event once, and visible once per CA and set of
-// certificates; a repeat answers with the mark of the record that stands.
+// A process records visible once per CA and set of certificates. It exits once,
+// as refused, cancelled or expired, and not at all if it has locked: a worker
+// that slept through that would otherwise record what it then finds. Whatever
+// stands already, its mark is the answer.
 func (s *Store) Record(ctx context.Context, record mobileid.Record) (mobileid.AuditMark, error) {
 	if err := mobileid.CheckID("mobileId", record.MobileID); err != nil {
 		return mobileid.AuditMark{}, err
@@ -81,31 +83,35 @@ func (s *Store) Record(ctx context.Context, record mobileid.Record) (mobileid.Au
 	if err := checkProcess(record.MobileID, record.Process); err != nil {
 		return mobileid.AuditMark{}, err
 	}
-	var about []string
+	var once string
+	var instead []string // keys of records that make this one void
 	switch record.Event {
 	case mobileid.EventRefused, mobileid.EventCancelled, mobileid.EventExpired:
+		once = idempotencyKey(exitOnce, record.Process)
+		instead = []string{idempotencyKey(lockOnce, record.Process)}
 	case mobileid.EventVisible:
-		about = append(certificateSet(record.Certificates), record.CA)
+		once = idempotencyKey(string(record.Event), record.Process, append(certificateSet(record.Certificates), record.CA)...)
 	default:
 		return mobileid.AuditMark{}, &OrderError{MobileID: record.MobileID, Problem: fmt.Sprintf("asks to record %q, which is not recorded by itself", record.Event)}
 	}
 	if record.At.IsZero() {
 		record.At = s.now()
 	}
-	once := idempotencyKey(string(record.Event), record.Process, about...)
 	var mark mobileid.AuditMark
 	err := s.transact(ctx, func(tx *sql.Tx) error {
 		chain, err := s.openChain(ctx, tx, record.MobileID)
 		if err != nil {
 			return err
 		}
-		written, found, err := chain.find(ctx, once)
-		if err != nil {
-			return err
-		}
-		if found {
-			mark = written.AuditMark
-			return nil
+		for _, key := range append(instead, once) {
+			written, found, err := chain.find(ctx, key)
+			if err != nil {
+				return err
+			}
+			if found {
+				mark = written.AuditMark
+				return nil
+			}
 		}
 		mark, err = chain.append(ctx, once, record)
 		return err
@@ -176,6 +182,12 @@ func (c *chain) append(ctx context.Context, once string, record mobileid.Record)
 	c.head = mark
 	return mark, nil
 }
+
+// What a process does once, whatever event records it.
+const (
+	lockOnce = "lock" // locked or resumed
+	exitOnce = "exit" // refused, cancelled or expired
+)
 
 // idempotencyKey names what a process writes once. The workflow id and the first
 // run's id tell processes apart; the parts are hashed with their lengths, so that

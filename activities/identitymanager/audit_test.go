@@ -183,8 +183,8 @@ func TestRecord(t *testing.T) {
 		"again, another time":         {second: change(func(r *mobileid.Record) { r.At = r.At.Add(time.Hour) }), same: true},
 		"another run":                 {second: refusal("mid-1", "run-2")},
 		"another workflow":            {second: change(func(r *mobileid.Record) { r.Process.WorkflowID = "other" })},
-		"cancelled":                   {second: change(func(r *mobileid.Record) { r.Event = mobileid.EventCancelled })},
-		"expired":                     {second: change(func(r *mobileid.Record) { r.Event = mobileid.EventExpired })},
+		"cancelled":                   {second: change(func(r *mobileid.Record) { r.Event = mobileid.EventCancelled }), same: true},
+		"expired":                     {second: change(func(r *mobileid.Record) { r.Event = mobileid.EventExpired }), same: true},
 		"visible":                     {second: visible("one", "a1")},
 		"visible again":               {first: ptr(visible("one", "a1", "a2")), second: visible("one", "a2", "a1"), same: true},
 		"visible, another CA":         {first: ptr(visible("one", "a1")), second: visible("two", "a1")},
@@ -264,3 +264,35 @@ const (
 	firstMAC  = "d4f8705744dd41c6dad45dde82e3ea83ad3737fdce8f1a4bd9958ea4d1a79ead"
 	secondMAC = "69dcce0045d3d8eb0af8ecd14841e2a1a298d000905ec04c7cf5010db081a527"
 )
+
+// A worker that slept while another one locked finds the mobile ID locked, and
+// would record a refusal of the very process that locked it.
+func TestProcessThatLockedIsNotRefusedAsWell(t *testing.T) {
+	eachStore(t, func(t *testing.T, s *Store, _ database) {
+		create(t, s, "mid-1", mobileid.Active)
+		receipt, err := s.Lock(t.Context(), order("mid-1", "run-1"))
+		require.NoError(t, err)
+		mark, err := s.Record(t.Context(), refusal("mid-1", "run-1"))
+		require.NoError(t, err)
+		require.Equal(t, receipt.Audit, mark, "what stands is the answer")
+		verify(t, s, "mid-1", mobileid.EventLocked)
+
+		_, err = s.Record(t.Context(), refusal("mid-1", "run-2"))
+		require.NoError(t, err)
+		verify(t, s, "mid-1", mobileid.EventLocked, mobileid.EventRefused)
+	})
+}
+
+// A process exits once.
+func TestProcessExitsOnce(t *testing.T) {
+	eachStore(t, func(t *testing.T, s *Store, _ database) {
+		cancelled := refusal("mid-1", "run-1")
+		cancelled.Event = mobileid.EventCancelled
+		first, err := s.Record(t.Context(), cancelled)
+		require.NoError(t, err)
+		again, err := s.Record(t.Context(), refusal("mid-1", "run-1"))
+		require.NoError(t, err)
+		require.Equal(t, first, again)
+		verify(t, s, "mid-1", mobileid.EventCancelled)
+	})
+}

@@ -47,7 +47,7 @@ func (s *Store) lock(ctx context.Context, tx *sql.Tx, order mobileid.LockOrder) 
 		return mobileid.LockReceipt{}, err
 	}
 	// One key for both events: a process that has locked does not resume as well.
-	once := idempotencyKey("lock", order.Process)
+	once := idempotencyKey(lockOnce, order.Process)
 	written, repeated, err := chain.find(ctx, once)
 	if err != nil {
 		return mobileid.LockReceipt{}, err
