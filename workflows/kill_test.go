@@ -242,7 +242,9 @@ func TestWorkerKilledAtEveryStep(t *testing.T) {
 			err := cmd.Wait()
 			var exit *exec.ExitError
 			require.ErrorAs(t, err, &exit)
-			require.Equal(t, syscall.SIGKILL, exit.Sys().(syscall.WaitStatus).Signal(), "it ended at its point")
+			status, ok := exit.Sys().(syscall.WaitStatus)
+			require.True(t, ok)
+			require.Equal(t, syscall.SIGKILL, status.Signal(), "it ended at its point")
 
 			i.startWorker()
 			result, err := i.execution(id)
