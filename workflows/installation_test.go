@@ -6,11 +6,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,10 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
-	"go.temporal.io/sdk/testsuite"
 	sdkworker "go.temporal.io/sdk/worker"
-
-	"log/slog"
 
 	"mobileid"
 	"mobileid/activities"
@@ -33,7 +33,50 @@ import (
 )
 
 // server is Temporal's development server, one for all tests of the package.
-var server *testsuite.DevServer
+var server *devServer
+
+// devServer is a process that ends with this one, however this one ends.
+type devServer struct {
+	address string
+	client  client.Client
+	cmd     *exec.Cmd
+}
+
+func startServer(ctx context.Context, program string) (*devServer, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &devServer{address: listener.Addr().String()}
+	_, port, err := net.SplitHostPort(s.address)
+	if err = errors.Join(err, listener.Close()); err != nil {
+		return nil, err
+	}
+	s.cmd = exec.Command(program, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", port, "--log-level", "never",
+		// So that continue-as-new can be reached by a few retries.
+		"--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=120")
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	for {
+		if s.client, err = client.DialContext(ctx, client.Options{HostPort: s.address, Logger: quiet(), Identity: "test"}); err == nil {
+			return s, nil
+		}
+		if ctx.Err() != nil {
+			s.stop()
+			return nil, err
+		}
+	}
+}
+
+func (s *devServer) stop() {
+	if s.client != nil {
+		s.client.Close()
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	_ = s.cmd.Wait()
+}
 
 // limit is far more than any wait in a test takes.
 const limit = 90 * time.Second
@@ -54,21 +97,12 @@ func TestMain(m *testing.M) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		server, err = testsuite.StartDevServer(ctx, testsuite.DevServerOptions{
-			ExistingPath:  program,
-			ClientOptions: &client.Options{Logger: quiet(), Identity: "test"},
-			LogLevel:      "error",
-			ExtraArgs: []string{
-				// So that continue-as-new can be reached by a few retries.
-				"--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=120",
-			},
-		})
-		if err != nil {
+		if server, err = startServer(ctx, program); err != nil {
 			fmt.Fprintln(os.Stderr, "start Temporal's development server:", err)
 			return 1
 		}
-		defer func() { _ = server.Stop() }()
-		if _, err := workflows.RegisterSearchAttributes(ctx, server.Client(), client.DefaultNamespace); err != nil {
+		defer server.stop()
+		if _, err := workflows.RegisterSearchAttributes(ctx, server.client, client.DefaultNamespace); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -142,7 +176,7 @@ func installStopped(t *testing.T, options ...option) *installation {
 	i := &installation{
 		t:        t,
 		queue:    "test-" + uuid.NewString(),
-		temporal: server.Client(),
+		temporal: server.client,
 		ca:       devcatest.Start(t),
 		settings: activities.Settings{
 			Deadline:   2 * time.Hour,

@@ -164,7 +164,7 @@ func (p *pointedDriver) Status(ctx context.Context, cert ca.Certificate) (ca.Evi
 func (i *installation) startChild(point string, signal syscall.Signal) *exec.Cmd {
 	i.t.Helper()
 	spec, err := json.Marshal(child{
-		Address: server.FrontendHostPort(), Queue: i.queue, Database: i.database, Driver: i.ca.DriverOptions(),
+		Address: server.address, Queue: i.queue, Database: i.database, Driver: i.ca.DriverOptions(),
 		Issuer: i.ca.Certificate().Raw, OCSPURL: i.ca.OCSPURL(), CRLURL: i.ca.CRLURL(), Wait: i.wait, Settings: i.settings,
 		Point: point, Signal: signal,
 	})

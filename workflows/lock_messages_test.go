@@ -113,7 +113,7 @@ func (i *installation) run(program string, args ...string) string {
 func TestTctlStartsSignalsAndQueries(t *testing.T) {
 	i := install(t)
 	id := i.mobileID(1)
-	at := []string{"--address", server.FrontendHostPort()}
+	at := []string{"--address", server.address}
 	input, err := json.Marshal(object{"mobileId": id, "userId": "anna"})
 	require.NoError(t, err)
 	i.run("tctl", append(at, "workflow", "start", "--taskqueue", i.queue, "--workflow_type", workflows.Lock,
@@ -128,7 +128,7 @@ func TestTctlStartsSignalsAndQueries(t *testing.T) {
 
 func TestTemporalProgramStartsSignalsUpdatesAndQueries(t *testing.T) {
 	i := install(t)
-	at := func(args ...string) []string { return append(args, "--address", server.FrontendHostPort()) }
+	at := func(args ...string) []string { return append(args, "--address", server.address) }
 	for name, next := range map[string][]string{
 		"signal": {"workflow", "signal", "--name", "next"},
 		"update": {"workflow", "update", "execute", "--name", "next", "--input", `{"by": "olof"}`},
