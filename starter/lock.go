@@ -56,19 +56,17 @@ With --by an operator locks the mobile ID of --user.
 
 ` + exitCodesHelp,
 		Args: oneMobileID,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		PreRunE: func(*cobra.Command, []string) error {
 			if w.user == "" {
 				return fmt.Errorf("%w: --user is missing: whose mobile ID is it?", errUsage)
 			}
-			caller, done, err := p.caller(cmd.Context(), w.user, w.operator())
-			if err != nil {
-				return err
-			}
-			defer done()
+			return nil
+		},
+		RunE: p.onMobileID(&w, func(ctx context.Context, caller *starter.Caller, id string) error {
 			options.Reason = mobileid.Reason(reason)
 			options.Owner = w.user
-			return p.lock(cmd.Context(), caller, args[0], options, yes, noWait)
-		},
+			return p.lock(ctx, caller, id, options, yes, noWait)
+		}),
 	}
 	w.flags(cmd)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "Next is pressed already")
@@ -129,19 +127,14 @@ func (p *program) nextCommand() *cobra.Command {
 		Use:   "next MOBILE_ID",
 		Short: "Send Next to a waiting lock",
 		Args:  oneMobileID,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			caller, done, err := p.caller(cmd.Context(), w.user, w.operator())
-			if err != nil {
-				return err
-			}
-			defer done()
+		RunE: p.onMobileID(&w, func(ctx context.Context, caller *starter.Caller, id string) error {
 			options.Reason = mobileid.Reason(reason)
-			status, err := caller.Next(cmd.Context(), args[0], options)
+			status, err := caller.Next(ctx, id, options)
 			if err != nil {
 				return err
 			}
-			return p.follow(cmd.Context(), caller, args[0], status, noWait)
-		},
+			return p.follow(ctx, caller, id, status, noWait)
+		}),
 	}
 	w.flags(cmd)
 	cmd.Flags().StringVar(&options.RequestID, "request-id", "", "repeat an earlier call: it has the same answer")
@@ -157,18 +150,13 @@ func (p *program) cancelCommand() *cobra.Command {
 		Use:   "cancel MOBILE_ID",
 		Short: "Send Cancel to a waiting lock: nothing is changed",
 		Args:  oneMobileID,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			caller, done, err := p.caller(cmd.Context(), w.user, w.operator())
-			if err != nil {
-				return err
-			}
-			defer done()
-			status, err := caller.Cancel(cmd.Context(), args[0], options)
+		RunE: p.onMobileID(&w, func(ctx context.Context, caller *starter.Caller, id string) error {
+			status, err := caller.Cancel(ctx, id, options)
 			if err != nil {
 				return err
 			}
 			return p.printStatus(status)
-		},
+		}),
 	}
 	w.flags(cmd)
 	cmd.Flags().StringVar(&options.RequestID, "request-id", "", "repeat an earlier call: it has the same answer")
@@ -181,13 +169,8 @@ func (p *program) retryCommand() *cobra.Command {
 		Use:   "retry MOBILE_ID",
 		Short: "Make the waiting step of a lock try again now",
 		Args:  oneMobileID,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			caller, done, err := p.caller(cmd.Context(), w.user, w.operator())
-			if err != nil {
-				return err
-			}
-			defer done()
-			answer, err := caller.Retry(cmd.Context(), args[0])
+		RunE: p.onMobileID(&w, func(ctx context.Context, caller *starter.Caller, id string) error {
+			answer, err := caller.Retry(ctx, id)
 			if err != nil {
 				return err
 			}
@@ -200,7 +183,7 @@ func (p *program) retryCommand() *cobra.Command {
 			}
 			fmt.Fprintln(p.out, "retried")
 			return nil
-		},
+		}),
 	}
 	w.flags(cmd)
 	return cmd
@@ -212,18 +195,13 @@ func (p *program) statusCommand() *cobra.Command {
 		Use:   "status MOBILE_ID",
 		Short: "Show where a lock stands",
 		Args:  oneMobileID,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			caller, done, err := p.caller(cmd.Context(), w.user, w.operator())
-			if err != nil {
-				return err
-			}
-			defer done()
-			status, err := caller.Status(cmd.Context(), args[0])
+		RunE: p.onMobileID(&w, func(ctx context.Context, caller *starter.Caller, id string) error {
+			status, err := caller.Status(ctx, id)
 			if err != nil {
 				return err
 			}
 			return p.printStatus(status)
-		},
+		}),
 	}
 	w.flags(cmd)
 	return cmd
@@ -253,6 +231,18 @@ func (p *program) listCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&filter.OverdueAfter, "overdue", 0, "only those whose Next is longer ago than this, for example 15m")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 0, "at most so many (default 1000)")
 	return cmd
+}
+
+// onMobileID makes a command that acts on one mobile ID on somebody's behalf.
+func (p *program) onMobileID(w *who, act func(ctx context.Context, caller *starter.Caller, id string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		caller, done, err := p.caller(cmd.Context(), w.user, w.operator())
+		if err != nil {
+			return err
+		}
+		defer done()
+		return act(cmd.Context(), caller, args[0])
+	}
 }
 
 // oneMobileID checks the argument that most commands take.
