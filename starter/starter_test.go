@@ -22,6 +22,7 @@ import (
 	"mobileid/starter/client"
 	"mobileid/starter/demo"
 	"mobileid/starter/stack"
+	"mobileid/workflows"
 )
 
 // programs are the built programs, one build for all tests of the package.
@@ -320,4 +321,62 @@ func certificateFile(t *testing.T, c mobileid.Certificate) string {
 	file := filepath.Join(t.TempDir(), "certificate.pem")
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER}), 0o600))
 	return file
+}
+
+// Each part is killed in the middle of a lock and comes back on its files; the
+// lock ends.
+func TestPartsKilledInTheMiddle(t *testing.T) {
+	built := build(t)
+	t.Chdir(t.TempDir())
+	t.Setenv("MOBILEID_CONFIG", "")
+	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
+	t.Setenv("TEMPORAL_ADDRESS", "")
+	out := &bytes.Buffer{}
+	p := &program{in: strings.NewReader(""), out: out, err: out}
+	p.command()
+	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
+	defer cancel()
+	err := p.onStackOf(ctx, stack.Options{
+		Dir: ".dev", Starter: built.starter, Worker: built.worker, Temporal: built.temporal, Progress: out, Fresh: true,
+	}, func(ctx context.Context, d *demo.Demo) error {
+		for _, test := range []struct{ part, user, mobileID string }{
+			{"devca", "anna", "mid-1001"},
+			{"temporal", "bert", "mid-1002"},
+			{"worker", "carl", "mid-1003"},
+		} {
+			t.Run(test.part, func(t *testing.T) {
+				user := d.Locks.User(test.user)
+				_, err := user.Start(ctx, test.mobileID, client.LockOptions{})
+				require.NoError(t, err)
+				process, ok := d.Stack.Process(test.part)
+				require.True(t, ok)
+				require.NoError(t, process.Kill())
+				if test.part != "temporal" {
+					// Next is accepted all the same.
+					_, err = user.Next(ctx, test.mobileID, client.LockOptions{})
+					require.NoError(t, err)
+				}
+				require.NoError(t, d.Stack.Restart(test.part))
+				require.Eventually(t, func() bool {
+					_, err := user.Next(ctx, test.mobileID, client.LockOptions{})
+					return err == nil
+				}, 2*time.Minute, time.Second)
+				_, err = user.Retry(ctx, test.mobileID)
+				if err != nil {
+					require.ErrorIs(t, err, client.ErrNoWorker)
+				}
+				status, err := user.WaitClosed(ctx, test.mobileID, nil)
+				require.NoError(t, err)
+				require.Equal(t, workflows.OutcomeLocked, status.Outcome)
+				m, err := d.Store.MobileID(ctx, test.mobileID)
+				require.NoError(t, err)
+				require.Equal(t, mobileid.Locked, m.State)
+				for _, c := range m.Certificates {
+					require.Equal(t, mobileid.CertificateRevoked, c.State)
+				}
+			})
+		}
+		return nil
+	})
+	require.NoError(t, err, out.String())
 }

@@ -31,6 +31,27 @@ func onPostgres(i *installation) {
 	i.im.IdentityManager = store
 }
 
+// The store dies in the middle: what it had committed stands, and the lock goes
+// on when it is back.
+func TestPostgresKilledInTheMiddle(t *testing.T) {
+	server := postgrestest.Start(t)
+	i := install(t, onPostgres)
+	id := i.awaiting(2)
+	server.Kill(t)
+	require.NoError(t, i.temporal.SignalWorkflow(t.Context(), workflows.LockWorkflowID(id), "", workflows.Next, nil))
+	i.waitFor(id, func(s starter.Status) bool { return len(s.Steps) == 1 && s.Steps[0].Attempt >= 2 })
+	server.Restart(t)
+	require.Eventually(t, func() bool {
+		_, err := i.anna().Retry(t.Context(), id)
+		return err == nil
+	}, limit, 100*time.Millisecond)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
+	i.requireLocked(id)
+	require.Equal(t, []mobileid.Event{mobileid.EventLocked, mobileid.EventRevoked}, i.events(id))
+}
+
 func TestLockOnPostgres(t *testing.T) {
 	i := install(t, onPostgres)
 	id := i.awaiting(3)
@@ -288,6 +309,11 @@ func TestHundredStartsAtOnce(t *testing.T) {
 	}
 	require.Equal(t, 1, runs)
 
-	_, err = i.anna().Lock(t.Context(), id, starter.LockOptions{})
-	requireRefusal(t, err, mobileid.TypeMobileIDNotActive, "")
+	before := i.read(id)
+	for range starts {
+		_, err = i.anna().Lock(t.Context(), id, starter.LockOptions{})
+		requireRefusal(t, err, mobileid.TypeMobileIDNotActive, "")
+	}
+	require.Equal(t, before, i.read(id), "nothing changed")
+	require.Len(t, i.events(id), 2+starts, "each refusal is recorded")
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -54,6 +55,7 @@ type Stack struct {
 type process struct {
 	name string
 	cmd  *exec.Cmd
+	env  []string
 	log  *os.File
 	done chan struct{}
 }
@@ -203,7 +205,7 @@ func (s *Stack) WriteConfig() error {
 // spawn starts a child whose output goes to a log file. It dies with this
 // process, also if this one is killed.
 func (s *Stack) spawn(name, program string, args, env []string) (*process, error) {
-	log, err := os.Create(filepath.Join(s.Dir, "log", name+".log")) //nolint:gosec // a fixed name in our own folder
+	log, err := os.OpenFile(filepath.Join(s.Dir, "log", name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // a fixed name in our own folder
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +216,7 @@ func (s *Stack) spawn(name, program string, args, env []string) (*process, error
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	p := &process{name: name, cmd: cmd, log: log, done: make(chan struct{})}
+	p := &process{name: name, cmd: cmd, env: env, log: log, done: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait() // how it ended is told by the process state
 		close(p.done)
@@ -259,6 +261,25 @@ func (s *Stack) Process(name string) (*os.Process, bool) {
 		}
 	}
 	return nil, false
+}
+
+// Restart starts a child anew, after it has ended, as it was started before: on
+// its ports and its files.
+func (s *Stack) Restart(name string) error {
+	for i, p := range s.processes {
+		if p.name != name {
+			continue
+		}
+		<-p.done
+		anew, err := s.spawn(name, p.cmd.Path, p.cmd.Args[1:], p.env)
+		if err != nil {
+			return fmt.Errorf("restart %s: %w", name, err)
+		}
+		s.processes = slices.Delete(s.processes, len(s.processes)-1, len(s.processes))
+		s.processes[i] = anew
+		return p.log.Close()
+	}
+	return fmt.Errorf("restart %s: it was never started", name)
 }
 
 // Ended returns a channel that is closed when a child has ended.
