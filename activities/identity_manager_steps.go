@@ -30,10 +30,11 @@ func (a *Activities) ValidateLock(ctx context.Context, in ValidateLockInput) (*V
 	if in.Resume {
 		open = m.Certificates
 	}
-	certificates, _ := a.route(open)
+	certificates, cas := a.route(open)
 	return &ValidateLockResult{
 		State:        m.State,
 		Certificates: certificates,
+		CAs:          cas,
 		Policy:       a.policy(in.MobileID, in.UserID),
 	}, nil
 }

@@ -57,6 +57,7 @@ type ValidateLockInput struct {
 type ValidateLockResult struct {
 	State        mobileid.State               `json:"state"`
 	Certificates []mobileid.CertificateResult `json:"certificates"` // those that Next would revoke
+	CAs          []CAPolicy                   `json:"cas"`          // of these certificates
 	Policy       Policy                       `json:"policy"`
 }
 

@@ -218,6 +218,7 @@ func (l *lock) validate() error {
 	l.State = result.State
 	l.Policy = result.Policy
 	l.Certificates = result.Certificates
+	l.learn(result.CAs)
 	if l.Decision == undecided && (l.request.Confirmed || result.State == mobileid.Locked) {
 		// A locked mobile ID was asked about before: an earlier lock is finished.
 		l.settle(next, Message{UserID: l.requester(), By: l.request.By, Reason: l.request.Reason})
@@ -269,7 +270,7 @@ func (l *lock) lockMobileID() error {
 	l.RequestedAt = result.RequestedAt
 	l.LockedAt = result.LockedAt
 	l.Certificates = result.Certificates
-	l.CAs = result.CAs
+	l.learn(result.CAs)
 	l.Audit = result.Audit
 	return nil
 }

@@ -20,8 +20,10 @@ import (
 // is another one: what applies to it is in its history.
 func TestConfigurationChangedUnderOpenLocks(t *testing.T) {
 	i := installStopped(t)
-	i.wait = time.Hour
-	i.ca = devcatest.Start(t, func(o *devca.Options) { o.CRLInterval = 500 * time.Millisecond })
+	// No other CRL comes while the test runs, so that publishing lasts as long as
+	// the history says: not as long as the configuration says by then.
+	i.wait = 20 * time.Second
+	i.ca = devcatest.Start(t, func(o *devca.Options) { o.CRLInterval = 24 * time.Hour })
 	i.driver.Driver = i.ca.Driver(t)
 	i.startWorker()
 
@@ -51,11 +53,12 @@ func TestConfigurationChangedUnderOpenLocks(t *testing.T) {
 	i.driver.gate(denied)
 	begin(workflows.NeedsOperator, true)
 	i.driver.gate(nil)
+	begin(workflows.Publishing, true)
 
 	i.worker.Stop()
 	authority := i.authority()
 	authority.RequestTimeout, authority.Concurrency = 7*time.Second, 1
-	authority.ProofWait, authority.ApprovalWait = time.Minute, 2*time.Hour
+	authority.ProofWait, authority.ApprovalWait = 0, 2*time.Hour
 	i.settings = activities.Settings{
 		Deadline:   time.Minute,
 		Reason:     mobileid.Superseded,
@@ -75,6 +78,10 @@ func TestConfigurationChangedUnderOpenLocks(t *testing.T) {
 		result, err := i.execution(id)
 		require.NoError(t, err, phase)
 		require.Equal(t, workflows.OutcomeLocked, result.Outcome, phase)
+		require.True(t, result.VisibleAt.IsZero())
+		require.Contains(t, result.Warning, "not everybody can see")
+		// Only the one that was not validated yet does not wait for others to see it.
+		require.Equal(t, phase != workflows.Validating, i.scheduled(id, activities.AwaitPublicationName), phase)
 		i.requireLocked(id)
 		if phase != workflows.Validating {
 			require.Equal(t, mobileid.Unspecified, result.Certificates[0].Reason, "%s: validated under the old default", phase)

@@ -27,6 +27,19 @@ func (i *installation) length(id string) int {
 	return events
 }
 
+// scheduled reports whether a lock has scheduled an activity.
+func (i *installation) scheduled(id, name string) bool {
+	i.t.Helper()
+	found := false
+	iterator := i.temporal.GetWorkflowHistory(i.t.Context(), workflows.LockWorkflowID(id), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for iterator.HasNext() {
+		event, err := iterator.Next()
+		require.NoError(i.t, err)
+		found = found || event.GetActivityTaskScheduledEventAttributes().GetActivityType().GetName() == name
+	}
+	return found
+}
+
 // The history budget: what a lock may cost the engine. The number of
 // certificates does not count.
 func TestHistoryBudget(t *testing.T) {

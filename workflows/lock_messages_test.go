@@ -439,6 +439,8 @@ func TestRetryTriesTheWaitingStepNow(t *testing.T) {
 	_, err = i.execution(id)
 	require.NoError(t, err)
 	i.requireLocked(id)
+	// Three updates: next, and two retries that are answered at once.
+	require.LessOrEqual(t, i.length(id), 36+11+5, "a retry costs at most 11 events, an update at most 5, failed tries none")
 	i.keep("ca-retries", id, "")
 }
 
@@ -587,6 +589,36 @@ func TestAnotherOwnerByNowNeedsAnOperator(t *testing.T) {
 	_, err = i.execution(id)
 	require.NoError(t, err)
 	i.requireLocked(id)
+}
+
+// Locked by somebody else between validation and Next: the lock is taken over,
+// and its times stand.
+func TestLockedByAnotherBeforeNextIsTakenOver(t *testing.T) {
+	i := install(t)
+	id := i.awaiting(1)
+	receipt, err := i.store.Lock(t.Context(), mobileid.LockOrder{
+		MobileID: id, Owner: "anna", RequestedAt: time.Now(),
+		Process: mobileid.Process{Name: "other", WorkflowID: "other", RunID: "other"},
+	})
+	require.NoError(t, err)
+	_, err = i.anna().Next(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, receipt.LockedAt, result.LockedAt)
+	i.requireLocked(id)
+	require.Equal(t, []mobileid.Event{mobileid.EventLocked, mobileid.EventResumed, mobileid.EventRevoked}, i.events(id))
+}
+
+// Gone between validation and Next: nothing can be locked, and an operator is told.
+func TestGoneBeforeNextNeedsAnOperator(t *testing.T) {
+	i := install(t)
+	id := i.awaiting(0)
+	require.NoError(t, i.store.DeleteMobileID(t.Context(), id))
+	require.NoError(t, i.temporal.SignalWorkflow(t.Context(), workflows.LockWorkflowID(id), "", workflows.Next, nil))
+	status := i.waitFor(id, inPhase(workflows.NeedsOperator))
+	require.Contains(t, status.Needs, "gone")
+	require.True(t, status.LockedAt.IsZero())
 }
 
 func TestInactiveAfterNextIsLocked(t *testing.T) {

@@ -168,6 +168,8 @@ func TestCAFaultsThenHealthy(t *testing.T) {
 		"garbage":                          devcatest.Garbage(),
 		"success without revoking":         devcatest.Lie(),
 		"an answer about another":          devcatest.LieAboutAnother(),
+		"time-out before any effect":       devcatest.Hang(),
+		"time-out after the effect":        devcatest.HangAfter(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := install(t)

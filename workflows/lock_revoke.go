@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -63,6 +64,16 @@ func (l *lock) branches(asked bool, of func(mobileid.CertificateResult) bool) []
 		b.certs = append(b.certs, i)
 	}
 	return branches
+}
+
+// learn takes in how CAs are treated. What was learnt first stays: a changed
+// configuration applies to later starts.
+func (l *lock) learn(cas []activities.CAPolicy) {
+	for _, ca := range cas {
+		if !slices.ContainsFunc(l.CAs, func(known activities.CAPolicy) bool { return known.Name == ca.Name }) {
+			l.CAs = append(l.CAs, ca)
+		}
+	}
 }
 
 func (l *lock) caPolicy(name string) activities.CAPolicy {
@@ -147,7 +158,7 @@ func (l *lock) runUnrouted(ctx workflow.Context, b *branch) error {
 // runRouted takes the certificates of b that have a CA by now out of it, and
 // runs them as a branch per CA.
 func (l *lock) runRouted(ctx workflow.Context, b *branch, fresh activities.LockInIMResult) error {
-	l.CAs = fresh.CAs
+	l.learn(fresh.CAs)
 	var routed []*branch
 	var left []int
 	for _, i := range b.certs {
