@@ -79,6 +79,10 @@ func (p *program) command() *cobra.Command {
 how far it got. It also sets up what the processes need, and runs the
 development CA and the demo.
 
+Every setting of config.yaml is a flag, too (--store.dsn), and a variable
+(MOBILEID_STORE_DSN). Temporal is reached as the temporal program does
+(TEMPORAL_ADDRESS and the like).
+
 ` + exitCodesHelp,
 		SilenceErrors: true,
 		SilenceUsage:  true,
