@@ -83,12 +83,13 @@ type lock struct {
 	endStates bool // all three stand
 	visibleAt time.Time
 
-	waiters int             // next updates that wait for the lock
-	running int             // steps under way
-	round   int             // counts the retries that took effect, for steps to notice
-	stuck   map[string]bool // steps that wait for an operator
-	words   []string        // what the operator is told, a line each
-	resting bool            // steps stop where they are, to continue as new
+	waiters   int             // next updates that wait for the lock
+	running   int             // steps under way
+	round     int             // counts the retries that took effect, for steps to notice
+	stuck     map[string]bool // steps that wait for an operator
+	scheduled map[string]int  // how often each step was scheduled in this run
+	words     []string        // what the operator is told, a line each
+	resting   bool            // steps stop where they are, to continue as new
 }
 
 // errRest stops a step because the run continues as new; errAborted because what
@@ -101,12 +102,13 @@ var (
 func newLock(ctx workflow.Context, operator bool) *lock {
 	disconnected, _ := workflow.NewDisconnectedContext(ctx)
 	l := &lock{
-		root:     ctx,
-		ctx:      disconnected,
-		log:      workflow.GetLogger(ctx),
-		operator: operator,
-		phase:    Validating,
-		stuck:    map[string]bool{},
+		root:      ctx,
+		ctx:       disconnected,
+		log:       workflow.GetLogger(ctx),
+		operator:  operator,
+		phase:     Validating,
+		stuck:     map[string]bool{},
+		scheduled: map[string]int{},
 	}
 	return l
 }

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -59,7 +60,7 @@ var errInterrupted = errors.New("the step was interrupted to be tried again")
 
 // try schedules the step's activity once and waits for its end.
 func (l *lock) try(ctx workflow.Context, s step, out any) error {
-	running, cancel := workflow.WithCancel(s.options(ctx, s.id, s.summary))
+	running, cancel := workflow.WithCancel(s.options(ctx, l.activityID(s.id), s.summary))
 	defer cancel()
 	round := l.round
 	future := workflow.ExecuteActivity(running, s.name, s.input)
@@ -75,6 +76,17 @@ func (l *lock) try(ctx workflow.Context, s step, out any) error {
 		return errInterrupted
 	}
 	return err
+}
+
+// activityID is the step's own id the first time, and numbered from then on: the
+// SDK fails the workflow task, for good, if an id is used again after an activity
+// failed while its cancellation was under way.
+func (l *lock) activityID(step string) string {
+	l.scheduled[step]++
+	if n := l.scheduled[step]; n > 1 {
+		return fmt.Sprintf("%s/%d", step, n)
+	}
+	return step
 }
 
 // awaitOperator shows what only an operator can cure, and waits for the retry.
