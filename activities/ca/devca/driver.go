@@ -3,28 +3,18 @@ package devca
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"mobileid"
 	"mobileid/activities/ca"
-)
-
-const (
-	// maxAnswer is the longest answer that is read, in bytes.
-	maxAnswer = 1 << 20
-	// defaultTimeout is for a DriverOptions without one.
-	defaultTimeout = 10 * time.Second
+	"mobileid/activities/ca/httpcall"
 )
 
 // DriverOptions say where the CA's API is and how to get in.
@@ -38,9 +28,8 @@ type DriverOptions struct {
 
 // Driver is a [ca.Driver] for the API of a [Server].
 type Driver struct {
-	url     *url.URL
-	client  *http.Client
-	timeout time.Duration
+	url    *url.URL
+	client *httpcall.Client
 }
 
 var _ ca.Driver = (*Driver)(nil)
@@ -48,55 +37,24 @@ var _ ca.Driver = (*Driver)(nil)
 // NewDriver returns a driver. It reads the files, and reports all faults of the
 // options at once; it does not connect.
 func NewDriver(options DriverOptions) (*Driver, error) {
-	base, urlErr := url.Parse(options.URL)
-	if urlErr == nil && (base.Scheme != "https" || base.Host == "") {
-		urlErr = fmt.Errorf("url %q is not an https URL", options.URL)
+	base, urlErr := httpcall.BaseURL(options.URL)
+	var missing error
+	if options.ClientCertFile == "" || options.ClientKeyFile == "" {
+		missing = errors.New("client certificate: no files are named")
 	}
-	if options.Timeout < 0 {
-		urlErr = errors.Join(urlErr, fmt.Errorf("timeout %s is negative", options.Timeout))
+	if options.ServerCAFile == "" {
+		missing = errors.Join(missing, errors.New("server CA: no file is named"))
 	}
-	pair, pairErr := tls.LoadX509KeyPair(options.ClientCertFile, options.ClientKeyFile)
-	if pairErr != nil {
-		pairErr = fmt.Errorf("client certificate: %w", pairErr)
-	}
-	trust, trustErr := readTrust(options.ServerCAFile)
-	if err := errors.Join(urlErr, pairErr, trustErr); err != nil {
+	client, err := httpcall.New(httpcall.Options{
+		ClientCertFile: options.ClientCertFile,
+		ClientKeyFile:  options.ClientKeyFile,
+		ServerCAFile:   options.ServerCAFile,
+		Timeout:        options.Timeout,
+	})
+	if err := errors.Join(urlErr, missing, err); err != nil {
 		return nil, err
 	}
-	if options.Timeout == 0 {
-		options.Timeout = defaultTimeout
-	}
-	return &Driver{
-		url:     base,
-		timeout: options.Timeout,
-		client: &http.Client{
-			// No proxy of the environment, and no HTTP/2: of a request on a
-			// connection of its own it is easier to say whether it was sent.
-			Transport: &http.Transport{
-				TLSClientConfig: &tls.Config{
-					MinVersion:   tls.VersionTLS13,
-					Certificates: []tls.Certificate{pair},
-					RootCAs:      trust,
-				},
-				MaxIdleConnsPerHost: 16,
-				IdleConnTimeout:     time.Minute,
-			},
-			// A redirected revocation would go to who knows whom.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}, nil
-}
-
-func readTrust(file string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(file) //nolint:gosec // the file is what the operator configured
-	if err != nil {
-		return nil, fmt.Errorf("server CA: %w", err)
-	}
-	trust := x509.NewCertPool()
-	if !trust.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("server CA: %s holds no PEM certificate", file)
-	}
-	return trust, nil
+	return &Driver{url: base, client: client}, nil
 }
 
 // Close gives up the connections that the driver keeps. It need not be called.
@@ -123,15 +81,15 @@ func (d *Driver) Revoke(ctx context.Context, cert ca.Certificate, reason mobilei
 	if err != nil {
 		return ca.Answer{}, err
 	}
-	if answer.code != http.StatusOK && answer.code != http.StatusConflict {
-		return ca.Answer{}, answer.failure(op)
+	if answer.Code != http.StatusOK && answer.Code != http.StatusConflict {
+		return ca.Answer{}, failure(op, answer)
 	}
-	status, err := answer.status(cert.Serial)
+	status, err := readStatus(answer, cert.Serial)
 	if err != nil {
-		return ca.Answer{}, unreadable(op, err)
+		return ca.Answer{}, httpcall.Unreadable(op, err)
 	}
 	switch {
-	case status.Status == mobileid.StatusRevoked && answer.code == http.StatusOK:
+	case status.Status == mobileid.StatusRevoked && answer.Code == http.StatusOK:
 		return ca.Answer{Outcome: ca.Revoked, RevokedAt: status.RevokedAt}, nil
 	case status.Status == mobileid.StatusRevoked:
 		return ca.Answer{Outcome: ca.AlreadyRevoked, RevokedAt: status.RevokedAt}, nil
@@ -139,7 +97,7 @@ func (d *Driver) Revoke(ctx context.Context, cert ca.Certificate, reason mobilei
 		return ca.Answer{Outcome: ca.OnHold, RevokedAt: status.RevokedAt}, nil
 	}
 	return ca.Answer{}, &ca.Error{Kind: ca.Contradiction, Op: op,
-		Words: fmt.Sprintf("HTTP %d says that the certificate is %s", answer.code, status.Status)}
+		Words: fmt.Sprintf("HTTP %d says that the certificate is %s", answer.Code, status.Status)}
 }
 
 // Status implements [ca.Driver].
@@ -152,27 +110,26 @@ func (d *Driver) Status(ctx context.Context, cert ca.Certificate) (ca.Evidence, 
 	if err != nil {
 		return ca.Evidence{}, err
 	}
-	if answer.code != http.StatusOK && answer.code != http.StatusNotFound {
-		return ca.Evidence{}, answer.failure(op)
+	if answer.Code != http.StatusOK && answer.Code != http.StatusNotFound {
+		return ca.Evidence{}, failure(op, answer)
 	}
-	status, err := answer.status(cert.Serial)
-	if err != nil && answer.code == http.StatusNotFound {
+	status, err := readStatus(answer, cert.Serial)
+	if err != nil && answer.Code == http.StatusNotFound {
 		// Not found, but not by the CA: a wrong URL must not read as a CA that
 		// does not know the certificate.
 		return ca.Evidence{}, &ca.Error{Kind: ca.Unsupported, Op: op, Words: "HTTP 404, and not from the CA", Err: err}
 	}
 	if err != nil {
-		return ca.Evidence{}, unreadable(op, err)
+		return ca.Evidence{}, httpcall.Unreadable(op, err)
 	}
-	if (status.Status == mobileid.StatusUnknown) != (answer.code == http.StatusNotFound) {
-		return ca.Evidence{}, unreadable(op, fmt.Errorf("HTTP %d says %s", answer.code, status.Status))
+	if (status.Status == mobileid.StatusUnknown) != (answer.Code == http.StatusNotFound) {
+		return ca.Evidence{}, httpcall.Unreadable(op, fmt.Errorf("HTTP %d says %s", answer.Code, status.Status))
 	}
-	sum := sha256.Sum256(answer.body)
 	return ca.Evidence{
 		Status:    status.Status,
 		Reason:    status.Reason,
 		RevokedAt: status.RevokedAt,
-		Proof:     mobileid.Proof{Source: mobileid.ProofFromCA, At: status.At, SHA256: hex.EncodeToString(sum[:])},
+		Proof:     answer.Proof(status.At),
 	}, nil
 }
 
@@ -188,24 +145,24 @@ func (d *Driver) Issue(ctx context.Context, csrDER []byte, profile string, days 
 	if err != nil {
 		return nil, err
 	}
-	if answer.code != http.StatusCreated {
-		return nil, answer.failure(op)
+	if answer.Code != http.StatusCreated {
+		return nil, failure(op, answer)
 	}
 	var body issuedBody
-	if err = json.Unmarshal(answer.body, &body); err != nil {
-		return nil, unreadable(op, err)
+	if err = json.Unmarshal(answer.Body, &body); err != nil {
+		return nil, httpcall.Unreadable(op, err)
 	}
 	der, err := decodePEM([]byte(body.Certificate), "CERTIFICATE")
 	if err != nil {
-		return nil, unreadable(op, err)
+		return nil, httpcall.Unreadable(op, err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, unreadable(op, err)
+		return nil, httpcall.Unreadable(op, err)
 	}
 	csr, err := x509.ParseCertificateRequest(csrDER)
 	if err != nil || !samePublicKey(cert.PublicKey, csr.PublicKey) {
-		return nil, unreadable(op, errors.New("the certificate is for another key"))
+		return nil, httpcall.Unreadable(op, errors.New("the certificate is for another key"))
 	}
 	return cert, nil
 }
@@ -219,50 +176,46 @@ func checkSerial(op string, cert ca.Certificate) error {
 }
 
 // do sends one request and reads its whole answer.
-func (d *Driver) do(ctx context.Context, op, method string, path []string, body any) (reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
+func (d *Driver) do(ctx context.Context, op, method string, path []string, body any) (httpcall.Reply, error) {
 	var content []byte
 	if body != nil {
 		var err error
 		if content, err = json.Marshal(body); err != nil {
-			return reply{}, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
+			return httpcall.Reply{}, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
 		}
 	}
-	var sent sending
 	target := d.url.JoinPath(append([]string{certificatesPath}, path...)...)
-	request, err := http.NewRequestWithContext(sent.watch(ctx), method, target.String(), bytes.NewReader(content))
+	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(content))
 	if err != nil {
-		return reply{}, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
+		return httpcall.Reply{}, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
 	}
 	request.Header.Set("Accept", "application/json")
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	response, err := d.client.Do(request)
-	if err != nil {
-		return reply{}, sent.failure(op, err)
+	return d.client.Do(ctx, op, request)
+}
+
+// failure translates an answer that is not the one hoped for.
+func failure(op string, answer httpcall.Reply) *ca.Error {
+	var body apiError
+	_ = json.Unmarshal(answer.Body, &body) // what is no error body has no words
+	e := answer.Failure(op, body.Message)
+	if answer.Code == http.StatusBadRequest && body.Code == codeBadReason {
+		e.Kind = ca.BadReason
 	}
-	defer func() { _ = response.Body.Close() }()
-	return readReply(op, response)
+	return e
 }
 
-// reply is an answer of the API, read to its end.
-type reply struct {
-	code   int
-	header http.Header
-	body   []byte
-}
-
-// status reads a CertificateStatus. Fields that it does not know are those of a
+// readStatus reads a CertificateStatus. Fields that it does not know are those of a
 // newer CA, and ignored.
-func (r reply) status(serial string) (CertificateStatus, error) {
+func readStatus(answer httpcall.Reply, serial string) (CertificateStatus, error) {
 	var status CertificateStatus
-	if err := json.Unmarshal(r.body, &status); err != nil {
+	if err := json.Unmarshal(answer.Body, &status); err != nil {
 		return status, err
 	}
 	if status.Serial != serial {
-		return status, fmt.Errorf("it is about serial %q", clean(status.Serial))
+		return status, fmt.Errorf("it is about serial %q", httpcall.Clean(status.Serial))
 	}
 	if status.At.IsZero() {
 		return status, errors.New("it has no time")
@@ -276,9 +229,9 @@ func (r reply) status(serial string) (CertificateStatus, error) {
 		}
 		final := status.Status == mobileid.StatusRevoked
 		if final != status.Reason.Final() || !final && status.Reason != mobileid.CertificateHold {
-			return status, fmt.Errorf("it is %s for the reason %q", status.Status, clean(string(status.Reason)))
+			return status, fmt.Errorf("it is %s for the reason %q", status.Status, httpcall.Clean(string(status.Reason)))
 		}
 		return status, nil
 	}
-	return status, fmt.Errorf("it has the status %q", clean(string(status.Status)))
+	return status, fmt.Errorf("it has the status %q", httpcall.Clean(string(status.Status)))
 }
