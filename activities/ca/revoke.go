@@ -88,6 +88,9 @@ func (a *Authority) newAttempt(cert Certificate, reason mobileid.Reason, request
 }
 
 func (t *attempt) revoke(ctx context.Context, asked bool) error {
+	if err := issuedBy(t.authority.Issuer, t.cert.CertificateID); err != nil {
+		return t.error(Unsupported, err) // drivers may know their certificates by serial number alone
+	}
 	if asked {
 		done, err := t.look(ctx)
 		if t.expired && errors.Is(err, errNoSource) {

@@ -57,6 +57,9 @@ func NewDriver(options DriverOptions) (*Driver, error) {
 	return &Driver{url: base, client: client}, nil
 }
 
+// Client returns what carries the driver's requests.
+func (d *Driver) Client() *httpcall.Client { return d.client }
+
 // Close gives up the connections that the driver keeps. It need not be called.
 func (d *Driver) Close() { d.client.CloseIdleConnections() }
 

@@ -77,6 +77,14 @@ func CutAfter() Fault {
 	}}
 }
 
+// RefuseAfter serves, and answers with the HTTP status code all the same.
+func RefuseAfter(code int) Fault {
+	return Fault{act: func(f *faults, w http.ResponseWriter, r *http.Request, serve http.Handler) {
+		serve.ServeHTTP(httptest.NewRecorder(), r)
+		Refuse(code, 0).act(f, w, r, serve)
+	}}
+}
+
 // Garbage serves, and answers 200 with something that is not JSON.
 func Garbage() Fault {
 	return Fault{act: func(_ *faults, w http.ResponseWriter, r *http.Request, serve http.Handler) {
