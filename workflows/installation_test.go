@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -141,6 +142,7 @@ type installation struct {
 	database string // of the store
 	im       *gatedIM
 	ca       *devcatest.CA
+	second   *devcatest.CA // nil without secondCA
 	driver   *gatedDriver
 	settings activities.Settings
 	locks    *starter.Client
@@ -317,7 +319,11 @@ func (i *installation) requireLocked(id string) {
 // statusAtCA asks the CA itself, past every gate.
 func (i *installation) statusAtCA(c mobileid.Certificate) mobileid.Status {
 	i.t.Helper()
-	evidence, err := i.driver.Driver.Status(i.t.Context(), ca.Certificate{CertificateID: c.CertificateID, IssuerDN: c.IssuerDN, NotAfter: c.NotAfter})
+	driver := i.driver.Driver
+	if i.second != nil && c.Issuer == mobileid.HashName(i.second.Certificate().RawSubject) && c.AKI == hex.EncodeToString(i.second.Certificate().SubjectKeyId) {
+		driver = i.second.Driver(i.t)
+	}
+	evidence, err := driver.Status(i.t.Context(), ca.Certificate{CertificateID: c.CertificateID, IssuerDN: c.IssuerDN, NotAfter: c.NotAfter})
 	require.NoError(i.t, err)
 	return evidence.Status
 }

@@ -8,6 +8,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 
 	"mobileid"
+	"mobileid/activities/ca"
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/ca/devca/devcatest"
 	starter "mobileid/starter/client"
@@ -47,6 +48,7 @@ func TestHistoryBudget(t *testing.T) {
 		name         string
 		certificates int
 		options      []option
+		secondCA     bool
 		confirmed    bool
 		budget       int
 	}{
@@ -55,13 +57,25 @@ func TestHistoryBudget(t *testing.T) {
 		{name: "confirmed, 10 certificates", certificates: 10, confirmed: true, budget: 28},
 		{name: "confirmed, 100 certificates", certificates: 100, confirmed: true, budget: 28},
 		{name: "confirmed, without attributes", certificates: 1, confirmed: true, budget: 24, options: []option{withoutAttributes}},
+		{name: "confirmed, 100 certificates, without attributes", certificates: 100, confirmed: true, budget: 24, options: []option{withoutAttributes}},
+		{name: "confirmed, two CAs", certificates: 2, secondCA: true, confirmed: true, budget: 28 + 12},
+		{name: "confirmed, two CAs, without attributes", certificates: 2, secondCA: true, confirmed: true, budget: 24 + 12, options: []option{withoutAttributes}},
+		{name: "wait and update, two CAs", certificates: 2, secondCA: true, budget: 36 + 12},
+		{name: "wait and update, without attributes", certificates: 2, budget: 32, options: []option{withoutAttributes}},
 		{name: "wait and update, 1 certificate", certificates: 1, budget: 36},
 		{name: "wait and update, 100 certificates", certificates: 100, budget: 36},
 		{name: "confirmed, with publishing", certificates: 1, confirmed: true, budget: 28 + 7, options: []option{withProofWait(time.Minute), withSlowCRL}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			i := install(t, test.options...)
+			i := installStopped(t, test.options...)
 			id := i.mobileID(test.certificates)
+			var more []*ca.Authority
+			if test.secondCA {
+				second, authority, _ := i.secondCA()
+				i.addCertificateOf(second, id)
+				more = append(more, authority)
+			}
+			i.startWorker(more...)
 			if test.confirmed {
 				i.start(id, object{"mobileId": id, "userId": "anna", "confirmed": true})
 			} else {
