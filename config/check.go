@@ -36,6 +36,7 @@ func (c Config) check(f *Faults) {
 		f.add("store.dsn", "is missing")
 	}
 	required(f, "audit.key_file", c.Audit.KeyFile)
+	positive(f, "audit.checkpoint_every", c.Audit.CheckpointEvery)
 	positive(f, "lock.deadline", c.Lock.Deadline)
 	if err := mobileid.CheckLockReason(mobileid.Reason(c.Lock.Reason), true); err != nil || c.Lock.Reason == "" {
 		f.add("lock.reason", "is not a reason that a lock may send: "+c.Lock.Reason)

@@ -57,7 +57,9 @@ type Store struct {
 
 // Audit says under which key the audit records are chained.
 type Audit struct {
-	KeyFile string `mapstructure:"key_file" doc:"file with the HMAC key, 64 hex digits, kept outside the database; 'starter setup' makes one if it is missing"`
+	KeyFile         string        `mapstructure:"key_file" doc:"file with the HMAC key, 64 hex digits, kept outside the database; 'starter setup' makes one if it is missing"`
+	CheckpointDir   string        `mapstructure:"checkpoint_dir" doc:"folder, outside the database, where the worker writes the heads of all audit chains; empty: none"`
+	CheckpointEvery time.Duration `mapstructure:"checkpoint_every" doc:"how old the last checkpoint may get"`
 }
 
 // Lock is what applies to every lock that starts from now on.
@@ -110,7 +112,7 @@ func Default() Config {
 	return Config{
 		TaskQueue:        "mobile-id",
 		Store:            Store{Driver: "sqlite", DSN: ".dev/im.db"},
-		Audit:            Audit{KeyFile: ".dev/audit.key"},
+		Audit:            Audit{KeyFile: ".dev/audit.key", CheckpointDir: ".dev/checkpoints", CheckpointEvery: 24 * time.Hour},
 		Lock:             Lock{Deadline: 2 * time.Hour, Reason: "unspecified"},
 		SearchAttributes: SearchAttributes{Enabled: true, User: "plain"},
 		Worker: Worker{

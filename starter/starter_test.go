@@ -167,6 +167,7 @@ func checkCommandLine(t *testing.T) {
 		})
 	}
 	t.Run("json", checkJSON)
+	t.Run("audit", checkAudit)
 	t.Run("list", func(t *testing.T) {
 		require.Eventually(t, func() bool {
 			code, stdout, _ := command(t, "list", "--all")
@@ -197,6 +198,57 @@ func checkJSON(t *testing.T) {
 	var failed struct{ Error string }
 	require.NoError(t, json.Unmarshal([]byte(stdout), &failed))
 	require.Contains(t, failed.Error, "log.level")
+}
+
+// checkAudit shows and verifies the audit, runs the shown openssl commands, and
+// then finds what somebody changed in the database behind the store's back.
+func checkAudit(t *testing.T) {
+	code, stdout, stderr := command(t, "audit", "verify")
+	require.Equal(t, exitDone, code, stdout+stderr)
+	require.Contains(t, stdout, "each as it was written, none missing")
+	require.Contains(t, stdout, "Checkpoint 1 ", "the worker wrote one when it started")
+
+	code, stdout, stderr = command(t, "audit", "checkpoint")
+	require.Equal(t, exitDone, code, stderr)
+	require.Contains(t, stdout, "Checkpoint 2: ")
+
+	code, stdout, _ = command(t, "audit", "show", "mid-1001")
+	require.Equal(t, exitDone, code)
+	require.Contains(t, stdout, "each as it was written")
+	require.Contains(t, stdout, "user anna")
+
+	code, stdout, _ = command(t, "-o", "json", "audit", "show", "mid-1001")
+	require.Equal(t, exitDone, code)
+	var answer shown
+	require.NoError(t, json.Unmarshal([]byte(stdout), &answer))
+	require.True(t, answer.Whole)
+	require.Len(t, answer.Checks, 2, "two certificates")
+	for _, check := range answer.Checks {
+		require.Len(t, check.Commands, 2, "OCSP and CRL")
+		for _, line := range check.Commands {
+			output, err := exec.CommandContext(t.Context(), "bash", "-o", "pipefail", "-c", line).CombinedOutput()
+			require.NoError(t, err, "%s\n%s", line, output)
+			require.Contains(t, strings.ToLower(string(output)), "rev", line)
+			require.Contains(t, string(output), "verify OK", line)
+		}
+	}
+
+	code, stdout, stderr = command(t, "audit", "show", "mid-8888")
+	require.Equal(t, exitRefused, code, stdout+stderr)
+	require.Contains(t, stderr, "nothing is recorded")
+
+	output, err := exec.CommandContext(t.Context(), "sqlite3", ".dev/im.db", `DROP TRIGGER audit_is_not_removed;
+		DELETE FROM audit WHERE mobile_id = 'mid-1003' AND number = (SELECT max(number) FROM audit WHERE mobile_id = 'mid-1003');
+		UPDATE audit_heads SET (number, mac) = (SELECT number, mac FROM audit a WHERE a.mobile_id = 'mid-1003' ORDER BY number DESC LIMIT 1)
+		WHERE mobile_id = 'mid-1003'`).CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	code, stdout, stderr = command(t, "audit", "verify")
+	require.Equal(t, exitError, code)
+	require.Contains(t, stdout, "mid-1003")
+	require.Contains(t, stdout, "cutOff: a checkpoint saw record")
+	require.Contains(t, stderr, "not what was written")
+	code, stdout, _ = command(t, "-o", "json", "audit", "verify", "mid-1001")
+	require.Equal(t, exitDone, code, stdout)
 }
 
 func checkProbes(t *testing.T, address string) {

@@ -165,6 +165,7 @@ func serve(ctx context.Context, log *zap.Logger, c config.Config, temporal clien
 			}
 		}()
 	}
+	go keepCheckpoints(serving, log, c.Audit, store)
 	if err := worker.Start(); err != nil {
 		return fmt.Errorf("start polling: %w", err)
 	}

@@ -25,7 +25,8 @@ const (
 // A CA that is down for hundreds of tries, and an operator who has no patience:
 // the lock stays far from every limit of the engine, its status still reads well,
 // and it ends like any other. A retry takes effect once per 10 s, so this takes
-// eight minutes of waiting, beside other tests.
+// eight minutes of waiting, beside other tests; twenty times as many are sent, each
+// of which costs five events to be told so.
 func TestFiveHundredFailedTriesAndFiftyRetries(t *testing.T) {
 	t.Parallel()
 	const tries, retries = 500, 50
@@ -86,6 +87,7 @@ func TestFiveHundredFailedTriesAndFiftyRetries(t *testing.T) {
 		longest = max(longest, info.GetHistoryLength())
 	}
 	t.Logf("%d failed requests in %d tries, %d retries: %d runs, %d events (longest run %d), %d bytes", attempts, attempts/3, done, len(list.GetExecutions()), events, longest, bytes)
-	require.Less(t, events, int64(limitEvents/50), "all runs together are far from what one run may have")
-	require.Less(t, bytes, int64(limitBytes/50))
+	require.Less(t, longest, int64(limitEvents/50))
+	require.Less(t, events, int64(limitEvents/5), "even all runs together are far from what one may have")
+	require.Less(t, bytes, int64(limitBytes/10))
 }
