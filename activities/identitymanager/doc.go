@@ -21,8 +21,8 @@
 // without gaps, and each carries a MAC over itself and the MAC before it, under
 // a key that is not in the database. Who can write to the database but does not
 // have the key can therefore neither alter nor remove nor insert a record
-// only records cut off at the end need the head of the chain, kept elsewhere, to be
-// noticed: see [Store.Checkpoint].
+// unnoticed; only records cut off at the end need the head of the chain, kept
+// elsewhere, to be noticed: see [Store.VerifyAudit] and [Store.Checkpoint].
 //
 // The MAC of record n of a mobile ID is, in lower-case hex,
 //
