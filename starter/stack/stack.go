@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"mobileid/activities/ca/devca"
+	"mobileid/starter/stack/postgres"
 )
 
 // Options say what to run.
@@ -35,6 +37,10 @@ type Options struct {
 	// Setup prepares the stores once Temporal and devca are up, before the
 	// worker starts.
 	Setup func(ctx context.Context, s *Stack) error
+	// Cluster, if not nil, is run in the place of the temporal program.
+	Cluster *Cluster
+	// CA are further settings of the CA.
+	CA map[string]any
 }
 
 // Stack is a running installation.
@@ -48,6 +54,7 @@ type Stack struct {
 
 	options   Options
 	processes []*process
+	postgres  *postgres.Server // with a Cluster
 	unlock    func() error
 }
 
@@ -82,7 +89,7 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 		run  func(context.Context) error
 	}{
 		{"devca, the development CA", s.startCA},
-		{"Temporal's development server", s.startTemporal},
+		{s.temporalName(), s.startTemporal},
 		{"schema, keys and search attributes", func(ctx context.Context) error { return options.Setup(ctx, s) }},
 		{"the worker", s.startWorker},
 	} {
@@ -106,7 +113,7 @@ func (s *Stack) say(format string, args ...any) {
 // state is what a run leaves in the folder.
 var state = []string{
 	"im.db", "im.db-wal", "im.db-shm", "temporal.db", "temporal.db-wal", "temporal.db-shm",
-	"ca", "certificates", "log", "config.yaml", "audit.key",
+	"ca", "certificates", "log", "config.yaml", "audit.key", "checkpoints", "temporal-server.yaml",
 }
 
 // prepare makes the folder ours: a second run in it would remove the state of
@@ -140,7 +147,17 @@ func (s *Stack) startCA(ctx context.Context) error {
 	})
 }
 
+func (s *Stack) temporalName() string {
+	if s.options.Cluster != nil {
+		return "Temporal on PostgreSQL"
+	}
+	return "Temporal's development server"
+}
+
 func (s *Stack) startTemporal(ctx context.Context) error {
+	if s.options.Cluster != nil {
+		return s.startCluster(ctx)
+	}
 	ports, err := freePorts(3)
 	if err != nil {
 		return err
@@ -182,24 +199,59 @@ func (s *Stack) Environment() []string {
 func (s *Stack) WriteConfig() error {
 	ca := filepath.Join(s.Dir, "ca")
 	// JSON is YAML, and quotes whatever a path may hold.
+	settings := map[string]any{
+		"name": "devca", "driver": "devca",
+		"issuer_file":      filepath.Join(ca, "ca.pem"),
+		"url":              s.CA.APIURL,
+		"certificate_file": filepath.Join(ca, "client.pem"),
+		"key_file":         filepath.Join(ca, "client.key"),
+		"server_ca_file":   filepath.Join(ca, "tls-ca.pem"),
+		"ocsp_url":         s.CA.PublicURL + "/ocsp",
+		"crl_url":          s.CA.PublicURL + "/crl.der",
+	}
+	maps.Copy(settings, s.options.CA)
 	text, err := json.MarshalIndent(map[string]any{
-		"store": map[string]any{"driver": "sqlite", "dsn": filepath.Join(s.Dir, "im.db")},
-		"audit": map[string]any{"key_file": filepath.Join(s.Dir, "audit.key")},
-		"cas": []map[string]any{{
-			"name": "devca", "driver": "devca",
-			"issuer_file":      filepath.Join(ca, "ca.pem"),
-			"url":              s.CA.APIURL,
-			"certificate_file": filepath.Join(ca, "client.pem"),
-			"key_file":         filepath.Join(ca, "client.key"),
-			"server_ca_file":   filepath.Join(ca, "tls-ca.pem"),
-			"ocsp_url":         s.CA.PublicURL + "/ocsp",
-			"crl_url":          s.CA.PublicURL + "/crl.der",
-		}},
+		"store": s.store(),
+		"audit": map[string]any{"key_file": filepath.Join(s.Dir, "audit.key"), "checkpoint_dir": filepath.Join(s.Dir, "checkpoints")},
+		"cas":   []map[string]any{settings},
 	}, "", "  ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(s.ConfigFile, append(text, '\n'), 0o600)
+}
+
+// store is where Identity Manager's data lie: beside Temporal's, if that has a
+// PostgreSQL.
+func (s *Stack) store() map[string]any {
+	if s.postgres == nil {
+		return map[string]any{"driver": "sqlite", "dsn": filepath.Join(s.Dir, "im.db")}
+	}
+	return map[string]any{"driver": "postgres", "dsn": s.postgres.URL(imDatabase)}
+}
+
+// Run starts one more child that uses the installation, and does not wait for it.
+func (s *Stack) Run(name, program string, args ...string) error {
+	_, err := s.spawn(name, program, args, s.Environment())
+	return err
+}
+
+// MeasureWorkerStart starts another worker, returns how long it took until it was
+// ready, and stops it.
+func (s *Stack) MeasureWorkerStart(ctx context.Context) (time.Duration, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	p, err := s.spawn("another-worker", s.options.Worker, nil, append(s.Environment(), "MOBILEID_WORKER_HEALTH_ADDRESS=127.0.0.1:"+ports[0]))
+	if err != nil {
+		return 0, err
+	}
+	err = p.await(ctx, func() bool { return answers(ctx, "http://127.0.0.1:"+ports[0]+"/readyz") })
+	took := time.Since(start)
+	s.processes = s.processes[:len(s.processes)-1]
+	return took, errors.Join(err, p.stop())
 }
 
 // spawn starts a child whose output goes to a log file. It dies with this
@@ -260,6 +312,9 @@ func (s *Stack) Process(name string) (*os.Process, bool) {
 			return p.cmd.Process, true
 		}
 	}
+	if name == "postgres" && s.postgres != nil {
+		return s.postgres.Process(), true
+	}
 	return nil, false
 }
 
@@ -316,6 +371,9 @@ func (s *Stack) Stop() error {
 		errs = append(errs, s.processes[i].stop())
 	}
 	s.processes = nil
+	if s.postgres != nil {
+		errs = append(errs, s.postgres.Close())
+	}
 	errs = append(errs, s.unlock())
 	return errors.Join(errs...)
 }

@@ -1,21 +1,16 @@
-// Package postgrestest runs a private PostgreSQL server for tests, from the
-// programs that are installed.
+// Package postgres runs a private PostgreSQL server from the programs that are
+// installed, with durable settings (fsync on). It ends when this process does,
+// however this one ends; then its data are removed.
 //
-// A test process has one server. It starts with the first test that asks for it,
-// with durable settings (fsync on), and ends with the test process, however that
-// ends; then its data are removed. Each test gets databases of its own:
-//
-//	url := postgrestest.Start(t).NewDatabase(t)
-//
-// Where PostgreSQL is not installed, the test is skipped and says so. PostgreSQL
-// refuses to run as root: then it runs as user postgres, or nobody.
-package postgrestest
+// PostgreSQL refuses to run as root: then it runs as user postgres, or nobody.
+package postgres
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -24,9 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,90 +28,79 @@ import (
 // patience is how long the server may take to start or to recover.
 const patience = 60 * time.Second
 
-// superuser is the name of the role that tests connect as.
+// superuser is the name of the role that URL names.
 const superuser = "postgres"
 
 // Server is a running PostgreSQL server.
 type Server struct {
 	programs string              // folder of initdb and postgres
 	dir      string              // everything that the server writes
-	account  *syscall.Credential // whom the server runs as; nil: as the test
+	port     string              // on loopback, for programs that know no sockets
+	account  *syscall.Credential // whom the server runs as; nil: as this process
 	lifeline io.Closer           // closing it, or the end of this process, ends the server
-	last     atomic.Int64        // number of the last database
 
 	mu      sync.Mutex // over what follows
 	process *exec.Cmd
 	exited  chan struct{}
 }
 
-// shared is the server of this test process.
-var shared struct {
-	sync.Once
-	server  *Server
-	missing string // why there is none, if that is nobody's fault
-	err     error
+// ErrMissing means that PostgreSQL is not installed.
+var ErrMissing = errors.New("PostgreSQL is not installed: no initdb and postgres on the PATH or in /usr/lib/postgresql/*/bin")
+
+// Start makes a new server, with empty databases, and returns when it accepts
+// connections. The error is ErrMissing if the programs are not installed.
+func Start() (*Server, error) {
+	programs, err := findPrograms()
+	if err != nil {
+		return nil, err
+	}
+	return newServer(programs)
 }
 
-// Start returns the server of this test process, and starts it if no test has
-// asked for it before. It skips the test if PostgreSQL is not installed.
-func Start(t testing.TB) *Server {
-	t.Helper()
-	shared.Do(func() {
-		programs, err := findPrograms()
-		if err != nil {
-			shared.missing = err.Error()
-			return
-		}
-		shared.server, shared.err = newServer(programs)
-	})
-	if shared.missing != "" {
-		t.Skip(shared.missing)
-	}
-	if shared.err != nil {
-		t.Fatalf("start PostgreSQL: %v", shared.err)
-	}
-	return shared.server
+// CreateDatabase creates an empty database: see URL.
+func (s *Server) CreateDatabase(ctx context.Context, name string) error {
+	return s.admin(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
 }
 
-// NewDatabase creates an empty database and returns its URL. It is dropped when
-// the test ends.
-func (s *Server) NewDatabase(t testing.TB) string {
-	t.Helper()
-	name := fmt.Sprintf("test_%d", s.last.Add(1))
-	if err := s.admin(t.Context(), "CREATE DATABASE "+name); err != nil {
-		t.Fatalf("create database: %v", err)
-	}
-	t.Cleanup(func() {
-		// The test's own context has ended by now.
-		if err := s.admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Logf("drop database: %v", err)
-		}
-	})
-	return s.url(name)
+// DropDatabase removes a database, and ends the connections that use it.
+func (s *Server) DropDatabase(ctx context.Context, name string) error {
+	return s.admin(ctx, "DROP DATABASE "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)")
 }
 
 // Kill ends the server as a power cut would: with SIGKILL. Whatever runs in any
-// database breaks off, so a test that kills does not run in parallel with others.
-// It must be followed by Restart.
-func (s *Server) Kill(t testing.TB) {
-	t.Helper()
+// database breaks off. It must be followed by Restart.
+func (s *Server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.process.Process.Kill(); err != nil {
-		t.Fatalf("kill PostgreSQL: %v", err)
+		return fmt.Errorf("kill PostgreSQL: %w", err)
 	}
 	<-s.exited
+	return nil
 }
 
 // Restart starts the server again after Kill, under the same URLs, and returns
 // when it has recovered.
-func (s *Server) Restart(t testing.TB) {
-	t.Helper()
+func (s *Server) Restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.run(); err != nil {
-		t.Fatalf("restart PostgreSQL: %v", err)
-	}
+	return s.run()
+}
+
+// Process is the server's first process, the parent of all others.
+func (s *Server) Process() *os.Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process.Process
+}
+
+// Close ends the server and removes its data.
+func (s *Server) Close() error {
+	err := s.lifeline.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	<-s.exited
+	return err
 }
 
 // findPrograms returns the folder of PostgreSQL's server programs. Debian keeps
@@ -141,7 +123,7 @@ func findPrograms() (string, error) {
 			return folder, nil
 		}
 	}
-	return "", errors.New("PostgreSQL is not installed: no initdb and postgres on the PATH or in /usr/lib/postgresql/*/bin")
+	return "", ErrMissing
 }
 
 // release is the major release that a folder .../<release>/bin names.
@@ -161,12 +143,15 @@ func isFile(path string) bool {
 func newServer(programs string) (*Server, error) {
 	s := &Server{programs: programs}
 	var err error
+	if s.port, err = freePort(); err != nil {
+		return nil, err
+	}
 	if s.account, err = unprivileged(); err != nil {
 		return nil, err
 	}
-	// The path of a socket may have about 100 characters, so that the folder of
-	// the test, with the test's name in it, would not do.
-	if s.dir, err = os.MkdirTemp("", "postgrestest-"); err != nil {
+	// The path of a socket may have about 100 characters, so that a folder deep down
+	// would not do.
+	if s.dir, err = os.MkdirTemp("", "postgres-"); err != nil {
 		return nil, err
 	}
 	if s.account != nil {
@@ -174,7 +159,7 @@ func newServer(programs string) (*Server, error) {
 			return nil, errors.Join(err, os.RemoveAll(s.dir))
 		}
 	}
-	// What the tests do is durable; making the empty cluster need not be.
+	// What is done later is durable; making the empty cluster need not be.
 	initdb := s.command(filepath.Join(programs, "initdb"), "--pgdata="+s.data(), "--username="+superuser,
 		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
 	if said, err := initdb.CombinedOutput(); err != nil {
@@ -189,7 +174,7 @@ func newServer(programs string) (*Server, error) {
 	return s, nil
 }
 
-// unprivileged returns whom the server runs as: nil unless the test runs as root.
+// unprivileged returns whom the server runs as: nil unless this process runs as root.
 func unprivileged() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil //nolint:nilnil // nobody else
@@ -203,8 +188,25 @@ func unprivileged() (*syscall.Credential, error) {
 	return nil, errors.New("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
 }
 
+// freePort asks the system for a port that nobody uses.
+func freePort() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	return port, errors.Join(err, listener.Close())
+}
+
+// Address is where the server listens on loopback, as host:port, without a
+// password: for programs that know no sockets.
+func (s *Server) Address() string { return "127.0.0.1:" + s.port }
+
+// User is the role that may do everything.
+func (*Server) User() string { return superuser }
+
 // command prepares a program of the server. It gets a process group of its own,
-// so that an interrupt from the terminal reaches the test alone, which ends in
+// so that an interrupt from the terminal reaches this process alone, which ends in
 // order and lets the guard do its part.
 func (s *Server) command(program string, args ...string) *exec.Cmd {
 	command := exec.Command(program, args...) //nolint:gosec // the programs that findPrograms found
@@ -214,7 +216,7 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 	return command
 }
 
-// guardScript waits for the end of its input, which is the end of the test
+// guardScript waits for the end of its input, which is the end of this
 // process, even if that was killed. Then it ends the server without delay, waits
 // until it is gone, and removes the data.
 const guardScript = `
@@ -263,7 +265,7 @@ func (s *Server) runOnce(ctx context.Context) error {
 	}
 	defer log.Close() //nolint:errcheck // the server has its own handle
 	process := s.command(filepath.Join(s.programs, "postgres"), "-D", s.data(),
-		"-c", "listen_addresses=", "-c", "unix_socket_directories="+s.dir,
+		"-c", "listen_addresses=127.0.0.1", "-c", "port="+s.port, "-c", "unix_socket_directories="+s.dir,
 		"-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on",
 		"-c", "max_connections=300", "-c", "shared_buffers=64MB")
 	process.Stdout, process.Stderr = log, log
@@ -316,7 +318,7 @@ func (s *Server) lastWords() string {
 
 // admin runs a statement in the database that every server has.
 func (s *Server) admin(ctx context.Context, statement string) error {
-	conn, err := pgx.Connect(ctx, s.url("postgres"))
+	conn, err := pgx.Connect(ctx, s.URL("postgres"))
 	if err != nil {
 		return err
 	}
@@ -326,14 +328,14 @@ func (s *Server) admin(ctx context.Context, statement string) error {
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
-// url is where a database is. A socket needs no port that somebody else could
-// take meanwhile.
-func (s *Server) url(database string) string {
+// URL is where a database is, by the server's socket: it needs no port that
+// somebody else could take meanwhile.
+func (s *Server) URL(database string) string {
 	u := url.URL{
 		Scheme:   "postgres",
 		User:     url.User(superuser),
 		Path:     "/" + database,
-		RawQuery: url.Values{"host": {s.dir}, "sslmode": {"disable"}}.Encode(),
+		RawQuery: url.Values{"host": {s.dir}, "port": {s.port}, "sslmode": {"disable"}}.Encode(),
 	}
 	return u.String()
 }

@@ -1,4 +1,4 @@
-package postgrestest
+package postgres
 
 import (
 	"os/user"
