@@ -50,6 +50,13 @@ func (c Config) check(f *Faults) {
 			f.add("worker.health_address", "must be host:port")
 		}
 	}
+	if c.Worker.ProfileAddress != "" {
+		// Profiles show what a process does, to whoever asks.
+		host, _, err := net.SplitHostPort(c.Worker.ProfileAddress)
+		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+			f.add("worker.profile_address", "must be host:port with a loopback address")
+		}
+	}
 	positive(f, "worker.stop_timeout", c.Worker.StopTimeout)
 	if c.Worker.Cache < 0 {
 		f.add("worker.cache", "must not be negative")

@@ -95,10 +95,11 @@ type CA struct {
 
 // Worker is how the worker program runs.
 type Worker struct {
-	HealthAddress string        `mapstructure:"health_address" doc:"address of /healthz and /readyz; empty: none"`
-	StopTimeout   time.Duration `mapstructure:"stop_timeout" doc:"how long running activities may take to end after SIGTERM"`
-	Cache         int           `mapstructure:"cache" doc:"processes kept in memory between their tasks"`
-	Activities    int           `mapstructure:"activities" doc:"activities at once"`
+	HealthAddress  string        `mapstructure:"health_address" doc:"address of /healthz and /readyz; empty: none"`
+	ProfileAddress string        `mapstructure:"profile_address" doc:"loopback address of Go's profiles, /debug/pprof/; empty: none"`
+	StopTimeout    time.Duration `mapstructure:"stop_timeout" doc:"how long running activities may take to end after SIGTERM"`
+	Cache          int           `mapstructure:"cache" doc:"processes kept in memory between their tasks"`
+	Activities     int           `mapstructure:"activities" doc:"activities at once"`
 }
 
 // Log is how programs log.

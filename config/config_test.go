@@ -63,13 +63,14 @@ func TestLoadReportsAllFaultsAtOnce(t *testing.T) {
 store: {driver: oracle}
 lock: {deadline: 0s, reason: certificateHold}
 search_attributes: {user: hashed}
+worker: {profile_address: "0.0.0.0:6060"}
 cas:
   - {name: a, driver: devca, url: "not a url", proof_wait: soon}
   - {name: a, driver: nobody}
 `), 0o600))
 	_, err := Load(flags)
 	for _, fault := range []string{
-		"store.driver", "lock.deadline", "lock.reason", "search_attributes.hash_key_file",
+		"store.driver", "lock.deadline", "lock.reason", "search_attributes.hash_key_file", "worker.profile_address",
 		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
 	} {
 		require.ErrorContains(t, err, fault)

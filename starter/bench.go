@@ -144,7 +144,7 @@ func (p *program) measure(ctx context.Context, s *stack.Stack, o benchOptions) (
 		return bench.Report{}, err
 	}
 	processes := map[string]bench.Process{}
-	for name, children := range map[string]bool{"worker": false, "temporal": false, "devca": false, "postgres": true} {
+	for name, children := range map[string]bool{"worker": false, "bench-worker": false, "temporal": false, "devca": false, "postgres": true} {
 		if process, ok := s.Process(name); ok {
 			processes[name] = bench.Process{PID: process.Pid, Children: children}
 		}

@@ -70,8 +70,8 @@ func answer(w http.ResponseWriter, code int, body any) {
 	_ = json.NewEncoder(w).Encode(body) // the prober has gone away: nobody to tell
 }
 
-// serveHealth serves the probes until ctx ends. No address means no probes.
-func serveHealth(ctx context.Context, listener net.Listener, handler http.Handler) error {
+// serveHTTP serves until ctx ends.
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: probeTimeout, IdleTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/pprof"
 	"os"
 	"os/signal"
 	"strings"
@@ -153,15 +155,24 @@ func serve(ctx context.Context, log *zap.Logger, c config.Config, temporal clien
 
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	if c.Worker.HealthAddress != "" {
-		listener, err := net.Listen("tcp", c.Worker.HealthAddress)
-		if err != nil {
-			return fmt.Errorf("listen for health probes (worker.health_address): %w", err)
+	for _, site := range []struct {
+		key, address string
+		handler      http.Handler
+	}{
+		{"worker.health_address", c.Worker.HealthAddress, health{temporal: temporal, store: store, stopping: ctx.Done()}.handler()},
+		{"worker.profile_address", c.Worker.ProfileAddress, profiles()},
+	} {
+		if site.address == "" {
+			continue
 		}
-		log.Info("Serving /healthz and /readyz", zap.String("address", listener.Addr().String()))
+		listener, err := net.Listen("tcp", site.address)
+		if err != nil {
+			return fmt.Errorf("listen at %s: %w", site.key, err)
+		}
+		log.Info("Serving "+site.key, zap.String("address", listener.Addr().String()))
 		go func() {
-			if err := serveHealth(serving, listener, health{temporal: temporal, store: store, stopping: ctx.Done()}.handler()); err != nil {
-				fatal <- fmt.Errorf("serve health probes: %w", err)
+			if err := serveHTTP(serving, listener, site.handler); err != nil {
+				fatal <- fmt.Errorf("serve %s: %w", site.key, err)
 			}
 		}()
 	}
@@ -179,6 +190,15 @@ func serve(ctx context.Context, log *zap.Logger, c config.Config, temporal clien
 	worker.Stop()
 	log.Info("Worker has stopped")
 	return err
+}
+
+// profiles are Go's own: processor time, memory, goroutines.
+func profiles() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
 }
 
 // startFields say what this worker runs with, without any secret.

@@ -50,6 +50,7 @@ type Stack struct {
 	TemporalAddress string
 	UIAddress       string // URL of Temporal's Web UI
 	HealthAddress   string // of the worker
+	ProfileAddress  string // of the worker
 	CA              devca.Addresses
 
 	options   Options
@@ -178,12 +179,14 @@ func (s *Stack) startTemporal(ctx context.Context) error {
 }
 
 func (s *Stack) startWorker(ctx context.Context) error {
-	ports, err := freePorts(1)
+	ports, err := freePorts(2)
 	if err != nil {
 		return err
 	}
 	s.HealthAddress = "127.0.0.1:" + ports[0]
-	p, err := s.spawn("worker", s.options.Worker, nil, append(s.Environment(), "MOBILEID_WORKER_HEALTH_ADDRESS="+s.HealthAddress))
+	s.ProfileAddress = "127.0.0.1:" + ports[1]
+	p, err := s.spawn("worker", s.options.Worker, nil, append(s.Environment(),
+		"MOBILEID_WORKER_HEALTH_ADDRESS="+s.HealthAddress, "MOBILEID_WORKER_PROFILE_ADDRESS="+s.ProfileAddress))
 	if err != nil {
 		return err
 	}
