@@ -15,11 +15,13 @@ DEV := .dev
 # --- versions, all pinned -------------------------------------------------------------------------------------------
 
 # Later releases of the temporal program carry a replace directive, which `go install` refuses.
-TEMPORAL_VERSION      := v1.5.1
-TCTL_VERSION          := v1.18.0
-GOLANGCI_LINT_VERSION := v2.15.0
-WORKFLOWCHECK_VERSION := v0.6.0
-GOTESTSUM_VERSION     := v1.13.0
+TEMPORAL_VERSION        := v1.5.1
+TCTL_VERSION            := v1.18.0
+GOLANGCI_LINT_VERSION   := v2.15.0
+WORKFLOWCHECK_VERSION   := v0.6.0
+GOTESTSUM_VERSION       := v1.13.0
+TEMPORAL_SERVER_VERSION := v1.32.0
+STEP_CA_VERSION         := v0.30.2
 
 # --- what a caller may set ------------------------------------------------------------------------------------------
 
@@ -53,6 +55,15 @@ demo: build $(TEMPORAL) ## lock mobile IDs on real parts, check the end states, 
 run: build $(TEMPORAL) ## the same parts, left running with the Web UI, until Ctrl-C
 	@$(BIN)/starter run
 
+.PHONY: bench
+bench: build $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## a lock beside a no-op workflow, on both Temporal servers; some ten minutes
+	@$(BIN)/starter bench --temporal development --file $(DEV)/bench.json
+	@$(BIN)/starter bench --temporal postgres --file $(DEV)/bench.json
+
+.PHONY: bench-parts
+bench-parts: ## the hot inner parts by size: OCSP and CRL checks, the store, devca
+	@go test -run '^$$' -bench . ./activities/identitymanager ./activities/ca ./activities/ca/devca
+
 .PHONY: build
 build: ## worker and starter, into .bin/
 	@echo 'building worker and starter'
@@ -65,7 +76,7 @@ build: ## worker and starter, into .bin/
 check: lint test ## lint and test: what must pass before a commit
 
 .PHONY: test
-test: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum ## all tests, on the real parts, with the race detector
+test: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum $(BIN)/step-ca $(BIN)/vault-pki ## all tests, on the real parts, with the race detector
 	@mkdir -p $(dir $(TESTJSON))
 	@$(if $(RACE),,echo 'no C compiler: testing without the race detector')
 	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) -- $(RACE) -count=1 -timeout 30m -parallel $(PARALLEL) $(TESTFLAGS) $(PKGS)
@@ -114,7 +125,7 @@ lint-shell: ## shellcheck on every shell script
 # --- programs of others ---------------------------------------------------------------------------------------------
 
 .PHONY: tools
-tools: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum $(BIN)/golangci-lint $(BIN)/workflowcheck ## install all of them into .bin/
+tools: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum $(BIN)/golangci-lint $(BIN)/workflowcheck $(BIN)/step-ca $(BIN)/vault-pki ## install all of them into .bin/
 
 # A stamp carries the version in its name. A new version makes a new stamp, which is newer than the program; a program
 # that was not finished is older than its stamp, or missing. Both are built again, and nothing else is. Stamps of other
@@ -140,6 +151,29 @@ $(BIN)/temporal: $(call stamp,temporal,$(TEMPORAL_VERSION))
 $(BIN)/tctl: $(call stamp,tctl,$(TCTL_VERSION)) tools/tctl/go.mod tools/tctl/go.sum
 	@echo 'building tctl $(TCTL_VERSION), a minute or two the first time'
 	@cd tools/tctl && go build -o ../../$@ github.com/temporalio/tctl/cmd/tctl
+	@touch $@
+
+# What a production cluster runs. Its package is called server, its tool sql.
+$(BIN)/temporal-server: $(call stamp,temporal-server,$(TEMPORAL_SERVER_VERSION))
+	@echo 'building the Temporal server $(TEMPORAL_SERVER_VERSION), about two minutes the first time'
+	@GOBIN='$(CURDIR)/$(BIN)/temporal-parts' CGO_ENABLED=0 go install go.temporal.io/server/cmd/server@$(TEMPORAL_SERVER_VERSION)
+	@mv $(BIN)/temporal-parts/server $@
+	@touch $@
+
+$(BIN)/temporal-sql-tool: $(call stamp,temporal-sql-tool,$(TEMPORAL_SERVER_VERSION))
+	@GOBIN='$(CURDIR)/$(BIN)/temporal-parts' CGO_ENABLED=0 go install go.temporal.io/server/cmd/tools/sql@$(TEMPORAL_SERVER_VERSION)
+	@mv $(BIN)/temporal-parts/sql $@
+	@touch $@
+
+$(BIN)/step-ca: $(call stamp,step-ca,$(STEP_CA_VERSION))
+	@echo 'building step-ca $(STEP_CA_VERSION), about three minutes the first time'
+	@CGO_ENABLED=0 GOBIN='$(CURDIR)/$(BIN)' go install github.com/smallstep/certificates/cmd/step-ca@$(STEP_CA_VERSION)
+	@touch $@
+
+# Vault's PKI engine needs hundreds of modules: a module of its own keeps them out of ours.
+$(BIN)/vault-pki: tools/vaultpki/go.mod tools/vaultpki/go.sum $(wildcard tools/vaultpki/*.go)
+	@echo 'building the PKI engine of Vault, about a minute the first time'
+	@cd tools/vaultpki && CGO_ENABLED=0 go build -o ../../$@ .
 	@touch $@
 
 $(BIN)/gotestsum: $(call stamp,gotestsum,$(GOTESTSUM_VERSION))

@@ -17,13 +17,13 @@ import (
 func BenchmarkLock(b *testing.B) {
 	databases := map[string]func(testing.TB) database{SQLite: sqliteDatabase, Postgres: postgresDatabase}
 	for name, database := range databases {
-		for _, others := range []int{100, 20_000} {
+		for _, others := range []int{1_000, 100_000, 1_000_000} {
 			b.Run(fmt.Sprintf("%s/%d", name, others), func(b *testing.B) {
 				db := database(b)
 				s := db.open(b)
 				require.NoError(b, s.Migrate(b.Context()))
 				putUsers(b, s)
-				fill(b, s, "other", others)
+				crowd(b, s, others)
 				fill(b, s, "mid", b.N)
 				b.ResetTimer()
 				for i := range b.N {
@@ -63,6 +63,29 @@ func BenchmarkRecordRevocations(b *testing.B) {
 				require.NoError(b, err)
 			}
 		})
+	}
+}
+
+// crowd makes many mobile IDs with two certificates each, by the database's own
+// means.
+func crowd(b *testing.B, s *Store, n int) {
+	b.Helper()
+	const count = `WITH RECURSIVE counted(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < $1) `
+	like := certificate("1", mobileid.CertificateValid)
+	now := stored(time.Now())
+	for _, statement := range []struct {
+		text string
+		args []any
+	}{
+		{count + `INSERT INTO mobile_ids (id, owner, name, state, created_at)
+			SELECT 'other-' || n, 'anna', '', 'active', $2 FROM counted`, []any{n, now}},
+		{count + `INSERT INTO certificates (issuer, aki, serial, mobile_id, state, issuer_dn, not_before, not_after, created_at)
+			SELECT $2, $3, 'c' || n || 'd' || i, 'other-' || n, 'valid', $4, $5, $6, $7
+			FROM counted, (SELECT 1 AS i UNION ALL SELECT 2) AS two`,
+			[]any{n, like.Issuer, like.AKI, like.IssuerDN, stored(like.NotBefore), stored(like.NotAfter), now}},
+	} {
+		_, err := s.write.ExecContext(b.Context(), statement.text, statement.args...)
+		require.NoError(b, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package catest
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -9,7 +10,6 @@ import (
 	"io"
 	"math/big"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -469,12 +469,13 @@ func laggingCRL(t *testing.T, u *underTest) {
 	var list atomic.Pointer[[]byte]
 	publish := func() { der := fetch(t); list.Store(&der) }
 	publish()
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(*list.Load()) }))
-	t.Cleanup(web.Close)
-
+	// Under its own URL, because a CRL may name the place that it is for.
+	place := &http.Client{Transport: answering(func(r *http.Request) *http.Response {
+		return recorded{http.StatusOK, http.Header{}, *list.Load()}.response(r)
+	})}
 	a := s.authority(t)
 	a.OCSP = nil
-	crl, err := ca.NewCRL(web.URL, s.Issuer, web.Client(), time.Now)
+	crl, err := ca.NewCRL(cmp.Or(s.CRLURL, "http://crl.example/"), s.Issuer, place, time.Now)
 	require.NoError(t, err)
 	a.CRL = crl
 	cert := s.issue(t, IssueRequest{})
@@ -494,6 +495,11 @@ func laggingCRL(t *testing.T, u *underTest) {
 	require.False(t, revoke(t, a, cert, mobileid.Unspecified, true).VisibleAt.IsZero())
 	require.Equal(t, 1, s.Faults.Revokes(), "waiting for a CRL is no reason to ask again")
 }
+
+// answering is a transport that asks nobody.
+type answering func(*http.Request) *http.Response
+
+func (a answering) RoundTrip(r *http.Request) (*http.Response, error) { return a(r), nil }
 
 func download(t testing.TB, url string) []byte {
 	t.Helper()
