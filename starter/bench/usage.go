@@ -42,13 +42,13 @@ func cpu(pid int, children bool) (time.Duration, error) {
 		return 0, err
 	}
 	for _, list := range lists {
-		pids, _ := os.ReadFile(list) //nolint:errcheck // the thread has ended: it has no children
+		pids, _ := os.ReadFile(list) //nolint:gosec // of /proc; a thread that has ended has no children
 		for field := range strings.FieldsSeq(string(pids)) {
 			child, err := strconv.Atoi(field)
 			if err != nil {
 				return 0, err
 			}
-			used, _ := cpu(child, true) //nolint:errcheck // it has ended: its parent counts it
+			used, _ := cpu(child, true) // one that has ended is counted by its parent
 			total += used
 		}
 	}

@@ -40,7 +40,7 @@ const (
 
 func (s *Stack) startCluster(ctx context.Context) error {
 	var err error
-	if s.postgres, err = postgres.Start(); err != nil {
+	if s.postgres, err = postgres.Start(); err != nil { //nolint:contextcheck // it outlives the start
 		return err
 	}
 	if err := s.postgres.CreateDatabase(ctx, imDatabase); err != nil {

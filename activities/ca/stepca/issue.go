@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"mobileid/activities/ca"
@@ -30,7 +31,7 @@ func (d *Driver) Issue(ctx context.Context, csrDER []byte) (*x509.Certificate, e
 	if err != nil {
 		return nil, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
 	}
-	sans := append(csr.DNSNames, csr.EmailAddresses...)
+	sans := slices.Concat(csr.DNSNames, csr.EmailAddresses)
 	token, err := d.signer.token(d.url.JoinPath(signPath).String(), csr.Subject.CommonName, time.Now(), sans...)
 	if err != nil {
 		return nil, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}

@@ -165,12 +165,12 @@ func sign(name pkix.Name, pathLength int, key *ecdsa.PublicKey, parent *x509.Cer
 // Restart starts the process, again after Stop, at the same addresses, and returns
 // when it answers.
 func (s *Server) Restart(ctx context.Context) error {
-	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // in our own folder
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close() //nolint:errcheck // the process has its own handle
-	s.cmd = exec.Command(s.program, filepath.Join(s.dir, configFile))
+	s.cmd = exec.Command(s.program, filepath.Join(s.dir, configFile)) //nolint:gosec // the program that the caller names
 	s.cmd.Env = append(os.Environ(), "STEPPATH="+s.dir)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = dieWithParent()
@@ -187,7 +187,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	for !s.answers(ctx) {
 		select {
 		case <-s.done:
-			text, _ := os.ReadFile(log.Name()) //nolint:errcheck // for the message alone
+			text, _ := os.ReadFile(log.Name()) // for the message alone
 			return fmt.Errorf("step-ca ended (%s): %s", s.cmd.ProcessState, text)
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("step-ca does not answer: %w", ctx.Err()), s.Stop())
