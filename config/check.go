@@ -3,8 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,11 +80,39 @@ func (c Config) check(f *Faults) {
 	}
 }
 
+// driverNeeds are the settings without which a driver cannot work, beside those of
+// every CA; driverTakes those that it may have.
+var (
+	driverNeeds = map[string][]string{
+		"devca":  {"certificate_file", "key_file", "server_ca_file"},
+		"stepca": {"server_ca_file", "provisioner", "key_file", "crl_url"},
+		"vault":  {"token_file"},
+	}
+	driverTakes = map[string][]string{
+		"vault": {"certificate_file", "key_file", "server_ca_file", "mount", "namespace"},
+	}
+)
+
+// foreign reports whether a setting is for another driver alone: most likely a
+// mistake that would otherwise go unnoticed.
+func foreign(driver, key string) bool {
+	own := slices.Concat(driverNeeds[driver], driverTakes[driver])
+	if len(own) == 0 || slices.Contains(own, key) || key == "ocsp_url" || key == "crl_url" {
+		return false
+	}
+	for other := range driverNeeds {
+		if slices.Contains(driverNeeds[other], key) || slices.Contains(driverTakes[other], key) {
+			return true
+		}
+	}
+	return false
+}
+
 func (c CA) check(f *Faults, key string) {
 	if err := mobileid.CheckID(key+".name", c.Name); err != nil {
 		f.add("", err.Error())
 	}
-	oneOf(f, key+".driver", c.Driver, "devca")
+	oneOf(f, key+".driver", c.Driver, slices.Sorted(maps.Keys(driverNeeds))...)
 	required(f, key+".issuer_file", c.IssuerFile)
 	required(f, key+".url", c.URL)
 	for name, address := range map[string]string{"url": c.URL, "ocsp_url": c.OCSPURL, "crl_url": c.CRLURL} {
@@ -92,9 +123,14 @@ func (c CA) check(f *Faults, key string) {
 			f.add(key+"."+name, "must be an http or https URL")
 		}
 	}
-	required(f, key+".certificate_file", c.CertificateFile)
-	required(f, key+".key_file", c.KeyFile)
-	required(f, key+".server_ca_file", c.ServerCAFile)
+	for _, setting := range settings(reflect.ValueOf(c), "") {
+		needs := driverNeeds[c.Driver]
+		if slices.Contains(needs, setting.key) {
+			required(f, key+"."+setting.key, setting.value.String())
+		} else if setting.value.Kind() == reflect.String && setting.value.String() != "" && foreign(c.Driver, setting.key) {
+			f.add(key+"."+setting.key, "is not a setting of driver "+c.Driver)
+		}
+	}
 	positive(f, key+".call_timeout", c.CallTimeout)
 	positive(f, key+".approval_wait", c.ApprovalWait)
 	if c.Concurrency < 1 {

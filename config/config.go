@@ -78,12 +78,16 @@ type SearchAttributes struct {
 // CA is one certificate authority.
 type CA struct {
 	Name            string        `mapstructure:"name" doc:"how results and logs call it"`
-	Driver          string        `mapstructure:"driver" doc:"devca"`
+	Driver          string        `mapstructure:"driver" doc:"devca, stepca or vault"`
 	IssuerFile      string        `mapstructure:"issuer_file" doc:"PEM file with the CA's certificate"`
 	URL             string        `mapstructure:"url" doc:"where the driver reaches the CA"`
-	CertificateFile string        `mapstructure:"certificate_file" doc:"PEM file with the client certificate"`
-	KeyFile         string        `mapstructure:"key_file" doc:"PEM file with the key of the client certificate"`
-	ServerCAFile    string        `mapstructure:"server_ca_file" doc:"PEM file with the CA of the server's TLS certificate"`
+	CertificateFile string        `mapstructure:"certificate_file" doc:"PEM file with the client certificate (devca; vault, where it asks for one)"`
+	KeyFile         string        `mapstructure:"key_file" doc:"PEM file with the key of the client certificate; stepca: of the provisioner, EC P-256"`
+	ServerCAFile    string        `mapstructure:"server_ca_file" doc:"PEM file with the CA of the server's TLS certificate; stepca: its root; vault: empty is the system's trust store"`
+	Provisioner     string        `mapstructure:"provisioner" doc:"stepca: name of the JWK provisioner"`
+	TokenFile       string        `mapstructure:"token_file" doc:"vault: file with the token, read for each request"`
+	Mount           string        `mapstructure:"mount" doc:"vault: of the PKI engine; empty: pki"`
+	Namespace       string        `mapstructure:"namespace" doc:"vault: Enterprise's or OpenBao's; empty: none"`
 	OCSPURL         string        `mapstructure:"ocsp_url" doc:"OCSP responder that others ask; empty: none"`
 	CRLURL          string        `mapstructure:"crl_url" doc:"CRL that others read; empty: none"`
 	TaskQueue       string        `mapstructure:"task_queue" doc:"task queue of the worker that reaches the CA; empty: the processes' own"`

@@ -67,11 +67,14 @@ worker: {profile_address: "0.0.0.0:6060"}
 cas:
   - {name: a, driver: devca, url: "not a url", proof_wait: soon}
   - {name: a, driver: nobody}
+  - {name: b, driver: stepca, token_file: t}
+  - {name: c, driver: vault}
 `), 0o600))
 	_, err := Load(flags)
 	for _, fault := range []string{
 		"store.driver", "lock.deadline", "lock.reason", "search_attributes.hash_key_file", "worker.profile_address",
 		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
+		"cas[2].provisioner", "cas[2].crl_url", "cas[2].token_file is not a setting of driver stepca", "cas[3].token_file",
 	} {
 		require.ErrorContains(t, err, fault)
 	}

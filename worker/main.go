@@ -26,6 +26,7 @@ import (
 	"mobileid"
 	"mobileid/activities"
 	"mobileid/activities/ca"
+	"mobileid/activities/ca/configured"
 	"mobileid/activities/identitymanager"
 	"mobileid/config"
 	"mobileid/workflows"
@@ -62,7 +63,7 @@ func run(ctx context.Context, args []string) error {
 	if err := store.CheckSchema(ctx); err != nil {
 		return err
 	}
-	authorities, err := authorities(c.CAs)
+	authorities, err := configured.Authorities(c.CAs)
 	if err != nil {
 		return err
 	}

@@ -169,7 +169,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() //nolint:errcheck // the process has its own handle
+	defer log.Close()                                                 //nolint:errcheck // the process has its own handle
 	s.cmd = exec.Command(s.program, filepath.Join(s.dir, configFile)) //nolint:gosec // the program that the caller names
 	s.cmd.Env = append(os.Environ(), "STEPPATH="+s.dir)
 	s.cmd.Stdout, s.cmd.Stderr = log, log

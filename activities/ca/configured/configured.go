@@ -1,4 +1,6 @@
-package main
+// Package configured makes the CAs of a configuration. It is the one place that
+// knows the drivers.
+package configured
 
 import (
 	"crypto/x509"
@@ -10,12 +12,13 @@ import (
 
 	"mobileid/activities/ca"
 	"mobileid/activities/ca/devca"
+	"mobileid/activities/ca/stepca"
+	"mobileid/activities/ca/vault"
 	"mobileid/config"
 )
 
-// authorities makes the configured CAs. It is the one place that knows the
-// drivers. Every fault is reported, all at once.
-func authorities(configured []config.CA) (*ca.Authorities, error) {
+// Authorities makes the configured CAs. Every fault is reported, all at once.
+func Authorities(configured []config.CA) (*ca.Authorities, error) {
 	var list []*ca.Authority
 	var faults []error
 	for _, c := range configured {
@@ -69,12 +72,32 @@ func authority(c config.CA) (*ca.Authority, error) {
 }
 
 func driver(c config.CA) (ca.Driver, error) {
-	if c.Driver == "devca" {
+	switch c.Driver {
+	case "devca":
 		return devca.NewDriver(devca.DriverOptions{
 			URL:            c.URL,
 			ClientCertFile: c.CertificateFile,
 			ClientKeyFile:  c.KeyFile,
 			ServerCAFile:   c.ServerCAFile,
+			Timeout:        c.CallTimeout,
+		})
+	case "stepca":
+		return stepca.New(stepca.Options{
+			URL:          c.URL,
+			ServerCAFile: c.ServerCAFile,
+			Provisioner:  c.Provisioner,
+			KeyFile:      c.KeyFile,
+			Timeout:      c.CallTimeout,
+		})
+	case "vault":
+		return vault.New(vault.Options{
+			URL:            c.URL,
+			Mount:          c.Mount,
+			Namespace:      c.Namespace,
+			TokenFile:      c.TokenFile,
+			ServerCAFile:   c.ServerCAFile,
+			ClientCertFile: c.CertificateFile,
+			ClientKeyFile:  c.KeyFile,
 			Timeout:        c.CallTimeout,
 		})
 	}
