@@ -102,7 +102,7 @@ type Worker struct {
 	HealthAddress  string        `mapstructure:"health_address" doc:"address of /healthz and /readyz; empty: none"`
 	ProfileAddress string        `mapstructure:"profile_address" doc:"loopback address of Go's profiles, /debug/pprof/; empty: none"`
 	StopTimeout    time.Duration `mapstructure:"stop_timeout" doc:"how long running activities may take to end after SIGTERM"`
-	Cache          int           `mapstructure:"cache" doc:"processes kept in memory between their tasks"`
+	Cache          int           `mapstructure:"cache" doc:"processes kept in memory between their tasks, some 70 KiB each; others are replayed from their history when something happens"`
 	Activities     int           `mapstructure:"activities" doc:"activities at once"`
 }
 
@@ -123,7 +123,7 @@ func Default() Config {
 		Worker: Worker{
 			HealthAddress: "127.0.0.1:8081",
 			StopTimeout:   30 * time.Second,
-			Cache:         10_000,
+			Cache:         2_000,
 			Activities:    200,
 		},
 		Log: Log{Level: "info", Format: "text"},

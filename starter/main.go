@@ -103,7 +103,7 @@ Every setting of config.yaml is a flag, too (--store.dsn), and a variable
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.AddCommand(
 		p.lockCommand(), p.nextCommand(), p.cancelCommand(), p.retryCommand(), p.statusCommand(), p.listCommand(),
-		p.auditCommand(), p.setupCommand(), p.devcaCommand(), p.demoCommand(), p.runCommand(), p.benchCommand(), p.benchWorkerCommand(),
+		p.caCommand(), p.auditCommand(), p.setupCommand(), p.devcaCommand(), p.demoCommand(), p.runCommand(), p.benchCommand(), p.benchWorkerCommand(),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root

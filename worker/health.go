@@ -20,6 +20,7 @@ const probeTimeout = 2 * time.Second
 type health struct {
 	temporal client.Client
 	store    interface{ Ping(context.Context) error }
+	cas      *caWatch
 	stopping <-chan struct{}
 }
 
@@ -60,6 +61,10 @@ func (h health) probe(ctx context.Context) (map[string]string, bool) {
 	}
 	if err := h.store.Ping(ctx); err != nil {
 		fail("store", "does not answer")
+	}
+	// A CA that is not well makes nobody unready: its locks wait, and others go on.
+	for name, words := range h.cas.state() {
+		state["ca "+name] = words
 	}
 	return state, ready
 }

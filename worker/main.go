@@ -154,13 +154,14 @@ func serve(ctx context.Context, log *zap.Logger, c config.Config, temporal clien
 	workflows.Register(worker)
 	a.Register(worker)
 
+	cas := &caWatch{authorities: a.CAs}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	for _, site := range []struct {
 		key, address string
 		handler      http.Handler
 	}{
-		{"worker.health_address", c.Worker.HealthAddress, health{temporal: temporal, store: store, stopping: ctx.Done()}.handler()},
+		{"worker.health_address", c.Worker.HealthAddress, health{temporal: temporal, store: store, cas: cas, stopping: ctx.Done()}.handler()},
 		{"worker.profile_address", c.Worker.ProfileAddress, profiles()},
 	} {
 		if site.address == "" {
@@ -182,6 +183,7 @@ func serve(ctx context.Context, log *zap.Logger, c config.Config, temporal clien
 		return fmt.Errorf("start polling: %w", err)
 	}
 	log.Info("Worker is ready", startFields(c, a.CAs)...)
+	go cas.watch(serving, log)
 	var err error
 	select {
 	case <-ctx.Done():

@@ -37,6 +37,10 @@ const (
 	oidSHA512 objectID = "\x60\x86\x48\x01\x65\x03\x04\x02\x03"
 )
 
+// errNotKnown is an answer in order, by which the responder says unknown (RFC 6960
+// section 2.2).
+var errNotKnown = errors.New("the OCSP responder does not know the certificate")
+
 // OCSP asks the OCSP responder of one CA (RFC 6960). It is safe for concurrent
 // use and caches nothing.
 type OCSP struct {
@@ -212,7 +216,7 @@ func (o *OCSP) judge(der []byte, serial *big.Int, nonce []byte) (Evidence, Kind,
 		}
 	case tagUnknown:
 		evidence.Status = mobileid.StatusUnknown
-		return evidence, Unsupported, errors.New("the OCSP responder does not know the certificate")
+		return evidence, Unsupported, errNotKnown
 	case tagGood:
 		if single.outdated(now) {
 			evidence.Status = mobileid.StatusUnknown

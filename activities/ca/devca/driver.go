@@ -63,6 +63,11 @@ func (d *Driver) Client() *httpcall.Client { return d.client }
 // Close gives up the connections that the driver keeps. It need not be called.
 func (d *Driver) Close() { d.client.CloseIdleConnections() }
 
+// Credentials implements [ca.Credentialed].
+func (d *Driver) Credentials() []*x509.Certificate {
+	return []*x509.Certificate{d.client.ClientCertificate()}
+}
+
 // Capabilities implements [ca.Driver].
 func (*Driver) Capabilities() ca.Capabilities {
 	return ca.Capabilities{CarriesReason: true, HasStatus: true}

@@ -20,6 +20,7 @@ package vault
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -98,6 +99,11 @@ func readToken(file string) (string, error) {
 
 // Client returns what carries the driver's requests.
 func (d *Driver) Client() *httpcall.Client { return d.client }
+
+// Credentials implements [ca.Credentialed].
+func (d *Driver) Credentials() []*x509.Certificate {
+	return []*x509.Certificate{d.client.ClientCertificate()}
+}
 
 // Capabilities implements [ca.Driver].
 func (*Driver) Capabilities() ca.Capabilities { return ca.Capabilities{HasStatus: true} }
