@@ -64,6 +64,11 @@ bench: build $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## a lo
 bench-parts: ## the hot inner parts by size: OCSP and CRL checks, the store, devca
 	@go test -run '^$$' -bench . ./activities/identitymanager ./activities/ca ./activities/ca/devca
 
+.PHONY: contract-table
+contract-table: $(BIN)/step-ca $(BIN)/vault-pki ## the table of the driver contract in README.md, from a test run
+	@go test -json -run '^TestContract$$' ./activities/ca/... >$(BIN)/contract.json
+	@go run ./activities/ca/catest/contracttable -write README.md <$(BIN)/contract.json
+
 .PHONY: build
 build: ## worker and starter, into .bin/
 	@echo 'building worker and starter'
