@@ -85,10 +85,12 @@ func (c Config) check(f *Faults) {
 var (
 	driverNeeds = map[string][]string{
 		"devca":  {"certificate_file", "key_file", "server_ca_file"},
+		"ejbca":  {"issuer_dn", "certificate_file", "key_file"},
 		"stepca": {"server_ca_file", "provisioner", "key_file", "crl_url"},
 		"vault":  {"token_file"},
 	}
 	driverTakes = map[string][]string{
+		"ejbca": {"server_ca_file"},
 		"vault": {"certificate_file", "key_file", "server_ca_file", "mount", "namespace"},
 	}
 )

@@ -69,12 +69,13 @@ cas:
   - {name: a, driver: nobody}
   - {name: b, driver: stepca, token_file: t}
   - {name: c, driver: vault}
+  - {name: d, driver: ejbca, mount: m}
 `), 0o600))
 	_, err := Load(flags)
 	for _, fault := range []string{
 		"store.driver", "lock.deadline", "lock.reason", "search_attributes.hash_key_file", "worker.profile_address",
 		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
-		"cas[2].provisioner", "cas[2].crl_url", "cas[2].token_file is not a setting of driver stepca", "cas[3].token_file",
+		"cas[2].provisioner", "cas[2].crl_url", "cas[2].token_file is not a setting of driver stepca", "cas[3].token_file", "cas[4].issuer_dn", "cas[4].mount is not a setting of driver ejbca",
 	} {
 		require.ErrorContains(t, err, fault)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"mobileid/activities/ca"
 	"mobileid/activities/ca/devca"
+	"mobileid/activities/ca/ejbca"
 	"mobileid/activities/ca/stepca"
 	"mobileid/activities/ca/vault"
 	"mobileid/config"
@@ -76,6 +77,15 @@ func driver(c config.CA) (ca.Driver, error) {
 	case "devca":
 		return devca.NewDriver(devca.DriverOptions{
 			URL:            c.URL,
+			ClientCertFile: c.CertificateFile,
+			ClientKeyFile:  c.KeyFile,
+			ServerCAFile:   c.ServerCAFile,
+			Timeout:        c.CallTimeout,
+		})
+	case "ejbca":
+		return ejbca.New(ejbca.Options{
+			URL:            c.URL,
+			IssuerDN:       c.IssuerDN,
 			ClientCertFile: c.CertificateFile,
 			ClientKeyFile:  c.KeyFile,
 			ServerCAFile:   c.ServerCAFile,
