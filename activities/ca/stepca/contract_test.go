@@ -6,15 +6,12 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -57,43 +54,23 @@ func newDriver(t testing.TB, options stepca.Options) *stepca.Driver {
 // strangersKey is a provisioner key that the CA does not know.
 func strangersKey(t testing.TB) string {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	file := filepath.Join(t.TempDir(), "stranger.key")
-	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
-	return file
+	return catest.NewCredentials(t, "stranger").KeyFile
 }
 
 // issue has a certificate issued by the CA itself, unless its serial number or its
 // end is chosen: then it is signed with the CA's key, which the CA cannot tell.
 func issue(t testing.TB, server *smallstep.Server, driver *stepca.Driver, request catest.IssueRequest) *x509.Certificate {
 	t.Helper()
+	if request.Serial != nil || !request.NotAfter.IsZero() {
+		return (&catest.Issuer{Certificate: server.Issuer, Key: server.Key}).Sign(t, request)
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	if request.Serial == nil && request.NotAfter.IsZero() {
-		csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-			Subject: pkix.Name{CommonName: "anna.example"}, DNSNames: []string{"anna.example"},
-		}, key)
-		require.NoError(t, err)
-		cert, err := driver.Issue(t.Context(), csr)
-		require.NoError(t, err)
-		return cert
-	}
-	template := &x509.Certificate{
-		SerialNumber: request.Serial, Subject: pkix.Name{CommonName: "Anna"}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: request.NotAfter,
-	}
-	if template.SerialNumber == nil {
-		template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-		require.NoError(t, err)
-	}
-	if template.NotAfter.IsZero() {
-		template.NotAfter = time.Now().Add(365 * 24 * time.Hour)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, server.Issuer, &key.PublicKey, server.Key)
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: "anna.example"}, DNSNames: []string{"anna.example"},
+	}, key)
 	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
+	cert, err := driver.Issue(t.Context(), csr)
 	require.NoError(t, err)
 	return cert
 }

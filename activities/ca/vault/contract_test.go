@@ -30,7 +30,7 @@ func TestContract(t *testing.T) {
 		e.write(t, "stranger", []byte("hvs.a-stranger"))
 		denied.TokenFile = e.file("stranger")
 		return &catest.Server{
-			Issuer:  e.issuer,
+			Issuer:  e.issuer.Certificate,
 			Driver:  driver,
 			Faults:  catest.NewFaults(driver.Client(), func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/revoke") }),
 			Issue:   e.issue,

@@ -68,9 +68,9 @@ func TestRevokeWhatIsNotStored(t *testing.T) {
 func TestCRLIsRebuiltLater(t *testing.T) {
 	e := startEngine(t, someName)
 	e.call(t, http.MethodPost, "config/crl", map[string]any{"auto_rebuild": true, "auto_rebuild_grace_period": "1h"})
-	crl, err := ca.NewCRL(e.public.URL+"/crl", e.issuer, nil, time.Now)
+	crl, err := ca.NewCRL(e.public.URL+"/crl", e.issuer.Certificate, nil, time.Now)
 	require.NoError(t, err)
-	a := &ca.Authority{Name: "vault", Issuer: e.issuer, Driver: newDriver(t, e.options()), CRL: crl}
+	a := &ca.Authority{Name: "vault", Issuer: e.issuer.Certificate, Driver: newDriver(t, e.options()), CRL: crl}
 	cert := catest.Name(t, e.issueByRole(t, "phone"))
 	result, err := a.Revoke(t.Context(), cert, mobileid.Unspecified, false, time.Now())
 	require.NoError(t, err)

@@ -3,9 +3,6 @@ package vault_test
 import (
 	"bufio"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -13,8 +10,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -24,7 +19,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -36,12 +30,12 @@ const token = "hvs.test-token"
 
 // engine is Vault's real PKI engine, as a process of its own.
 type engine struct {
-	url    string
-	dir    string
-	issuer *x509.Certificate
-	key    *ecdsa.PrivateKey
-	public *httptest.Server // the CRL and OCSP as others reach them, without TLS
-	client *http.Client
+	url      string
+	dir      string
+	serverCA string // PEM file
+	issuer   *catest.Issuer
+	public   *httptest.Server // the CRL and OCSP as others reach them, without TLS
+	client   *http.Client
 }
 
 // program is where `make tools` puts the engine, or PATH.
@@ -61,9 +55,9 @@ func program(t testing.TB) string {
 func startEngine(t testing.TB, name pkix.Name) *engine {
 	t.Helper()
 	e := &engine{dir: t.TempDir()}
-	e.writeTLS(t)
+	server := catest.NewCredentials(t, "vault")
 	e.write(t, "token", []byte(token+"\n"))
-	cmd := exec.Command(program(t), "-cert", e.file("tls.pem"), "-key", e.file("tls.key"), "-token", token)
+	cmd := exec.Command(program(t), "-cert", server.CertFile, "-key", server.KeyFile, "-token", token)
 	cmd.Stderr = os.Stderr
 	lifeline, err := cmd.StdinPipe()
 	require.NoError(t, err)
@@ -79,9 +73,8 @@ func startEngine(t testing.TB, name pkix.Name) *engine {
 	e.url = strings.TrimSpace(line)
 
 	trust := x509.NewCertPool()
-	text, err := os.ReadFile(e.file("tls.pem"))
-	require.NoError(t, err)
-	require.True(t, trust.AppendCertsFromPEM(text))
+	trust.AddCert(server.Certificate)
+	e.serverCA = server.CertFile
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust, MinVersion: tls.VersionTLS12}}
 	e.client = &http.Client{Transport: transport}
 	t.Cleanup(transport.CloseIdleConnections)
@@ -97,43 +90,15 @@ func (e *engine) write(t testing.TB, name string, content []byte) {
 	require.NoError(t, os.WriteFile(e.file(name), content, 0o600))
 }
 
-func keyPEM(t testing.TB, key *ecdsa.PrivateKey) []byte {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-}
-
-func (e *engine) writeTLS(t testing.TB) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "vault"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	e.write(t, "tls.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	e.write(t, "tls.key", keyPEM(t, key))
-}
-
 // makeCA gives the engine a CA that is made here, so that tests can sign what the
 // engine would not.
 func (e *engine) makeCA(t testing.TB, name pkix.Name) {
 	t.Helper()
-	var err error
-	e.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	e.issuer = catest.NewIssuer(t, name)
+	der, err := x509.MarshalPKCS8PrivateKey(e.issuer.Key)
 	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: name, NotBefore: time.Now().Add(-72 * time.Hour), NotAfter: time.Now().Add(10 * 365 * 24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &e.key.PublicKey, e.key)
-	require.NoError(t, err)
-	e.issuer, err = x509.ParseCertificate(der)
-	require.NoError(t, err)
-	bundle := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})) + string(keyPEM(t, e.key))
+	bundle := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.issuer.Certificate.Raw})) +
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	e.call(t, http.MethodPost, "config/ca", map[string]any{"pem_bundle": bundle})
 	e.call(t, http.MethodPost, "roles/phone", map[string]any{"allow_any_name": true, "enforce_hostnames": false, "ttl": "8760h", "max_ttl": "8760h"})
 	e.call(t, http.MethodPost, "roles/unstored", map[string]any{"allow_any_name": true, "enforce_hostnames": false, "ttl": "8760h", "max_ttl": "8760h", "no_store": true})
@@ -179,21 +144,7 @@ func (e *engine) issue(t testing.TB, request catest.IssueRequest) *x509.Certific
 	if request.Serial == nil && request.NotAfter.IsZero() {
 		return e.issueByRole(t, "phone")
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: request.Serial, Subject: pkix.Name{CommonName: "Anna"}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: request.NotAfter,
-	}
-	if template.SerialNumber == nil {
-		template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-		require.NoError(t, err)
-	}
-	if template.NotAfter.IsZero() {
-		template.NotAfter = time.Now().Add(365 * 24 * time.Hour)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, e.issuer, &key.PublicKey, e.key)
-	require.NoError(t, err)
-	return parse(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	return e.issuer.Sign(t, request)
 }
 
 func (e *engine) issueByRole(t testing.TB, role string) *x509.Certificate {
@@ -213,7 +164,7 @@ func parse(t testing.TB, text string) *x509.Certificate {
 }
 
 func (e *engine) options() vault.Options {
-	return vault.Options{URL: e.url, TokenFile: e.file("token"), ServerCAFile: e.file("tls.pem")}
+	return vault.Options{URL: e.url, TokenFile: e.file("token"), ServerCAFile: e.serverCA}
 }
 
 func newDriver(t testing.TB, options vault.Options) *vault.Driver {
