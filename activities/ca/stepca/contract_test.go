@@ -87,7 +87,7 @@ func TestContract(t *testing.T) {
 		Expired:             mobileid.OutcomeExpiredNotRevoked,
 		Without: map[string]string{
 			"waits for approval":    "step-ca has no approvals",
-			"on hold becomes final": "step-ca has no hold",
+			"on hold becomes final": "step-ca does not make a hold final: a second request is answered with already revoked",
 		},
 	}, func(t testing.TB, name pkix.Name) *catest.Server {
 		server := startCA(t, name)

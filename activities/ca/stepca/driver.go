@@ -37,6 +37,7 @@ import (
 const (
 	revokePath     = "/1.0/revoke"
 	provisionsPath = "/1.0/provisioners"
+	maxPages       = 100 // of provisioners, more than any CA has
 )
 
 // Options say where the CA is and who asks.
@@ -61,6 +62,10 @@ var _ ca.Driver = (*Driver)(nil)
 // at once; it does not connect.
 func New(options Options) (*Driver, error) {
 	base, urlErr := httpcall.BaseURL(options.URL)
+	if urlErr == nil && strings.Trim(base.Path, "/") != "" {
+		// The tokens name the address, and step-ca takes its own alone.
+		urlErr = fmt.Errorf("url %q has a path", base)
+	}
 	var missing error
 	if options.ServerCAFile == "" {
 		missing = errors.New("server CA: no file is named")
@@ -125,11 +130,17 @@ func (d *Driver) Revoke(ctx context.Context, cert ca.Certificate, reason mobilei
 		return ca.Answer{Outcome: ca.Revoked}, nil
 	case reply.Code == http.StatusOK:
 		return ca.Answer{}, httpcall.Unreadable(op, errors.Join(unreadable, errors.New("it does not say ok")))
-	case reply.Code == http.StatusBadRequest && strings.HasSuffix(strings.TrimSuffix(answer.Message, "."), " is already revoked"):
+	case reply.Code == http.StatusBadRequest && strings.Contains(answer.Message, "certificate with serial number '"+serial.String()+"' is already revoked"):
 		// There is no code for it. The caller sees the CRL before it believes this.
 		return ca.Answer{Outcome: ca.AlreadyRevoked}, nil
 	}
-	return ca.Answer{}, reply.Failure(op, answer.Message)
+	e := reply.Failure(op, answer.Message)
+	if reply.Code == http.StatusNotImplemented || reply.Code == http.StatusNotFound {
+		// A step-ca without a database, and something that is no step-ca: serial numbers
+		// are never unknown to one.
+		e.Kind = ca.Unsupported
+	}
+	return ca.Answer{}, e
 }
 
 func (d *Driver) post(ctx context.Context, op string, body revokeBody) (httpcall.Reply, error) {
@@ -156,33 +167,49 @@ func (*Driver) Status(_ context.Context, cert ca.Certificate) (ca.Evidence, erro
 // key. Whether a token is accepted shows when one is used.
 func (d *Driver) Check(ctx context.Context) error {
 	const op = "check step-ca"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url.JoinPath(provisionsPath).String(), nil)
-	if err != nil {
-		return &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
-	}
-	reply, err := d.client.Do(ctx, op, request)
-	if err != nil {
-		return err
-	}
-	if reply.Code != http.StatusOK {
-		return reply.Failure(op, "")
-	}
-	var list struct {
-		Provisioners []struct {
-			Name string `json:"name"`
-			Type string `json:"type"`
-			Key  struct {
-				KeyID string `json:"kid"`
-			} `json:"key"`
-		} `json:"provisioners"`
-	}
-	if err := reply.JSON(op, &list); err != nil {
-		return err
-	}
-	for _, p := range list.Provisioners {
-		if p.Type == "JWK" && p.Name == d.signer.provisioner && p.Key.KeyID == d.signer.keyID {
-			return nil
+	cursor := ""
+	for range maxPages {
+		page, err := d.provisioners(ctx, op, cursor)
+		if err != nil {
+			return err
+		}
+		for _, p := range page.Provisioners {
+			if p.Type == "JWK" && p.Name == d.signer.provisioner && p.Key.KeyID == d.signer.keyID {
+				return nil
+			}
+		}
+		if cursor = page.NextCursor; cursor == "" {
+			break
 		}
 	}
 	return &ca.Error{Kind: ca.Denied, Op: op, Words: fmt.Sprintf("it has no JWK provisioner %q with key %s", d.signer.provisioner, d.signer.keyID)}
+}
+
+// provisionerPage is one page of the list: 100 provisioners at most.
+type provisionerPage struct {
+	Provisioners []struct {
+		Name string `json:"name"`
+		Type string `json:"type"`
+		Key  struct {
+			KeyID string `json:"kid"`
+		} `json:"key"`
+	} `json:"provisioners"`
+	NextCursor string `json:"nextCursor"`
+}
+
+func (d *Driver) provisioners(ctx context.Context, op, cursor string) (page provisionerPage, err error) {
+	target := d.url.JoinPath(provisionsPath)
+	target.RawQuery = url.Values{"limit": {"100"}, "cursor": {cursor}}.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return page, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
+	}
+	reply, err := d.client.Do(ctx, op, request)
+	if err != nil {
+		return page, err
+	}
+	if reply.Code != http.StatusOK {
+		return page, reply.Failure(op, "")
+	}
+	return page, reply.JSON(op, &page)
 }

@@ -1,6 +1,8 @@
 package stepca_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
@@ -62,6 +64,7 @@ func TestWire(t *testing.T) {
 	require.Equal(t, "291", claims["sub"])
 	require.Contains(t, claims["aud"], "/1.0/revoke")
 	require.NotEqual(t, claims["jti"], payload(t, bodies[1]["ott"])["jti"])
+	require.NotContains(t, claims, "iat", "a CA that was started after it would refuse the token")
 }
 
 func payload(t testing.TB, token any) map[string]any {
@@ -92,7 +95,10 @@ func TestAnswers(t *testing.T) {
 		{"a bad request that mentions it", 400, `{"status":400,"message":"is already revoked: cannot parse"}`, "", ca.Unsupported},
 		{"token used", 401, `{"status":401,"message":"token already used"}`, "", ca.Denied},
 		{"stored, but no CRL", 500, `{"status":500}`, "", ca.Ambiguous},
-		{"not passive", 501, `{"status":501}`, "", ca.Ambiguous},
+		{"already, but another", 400, `{"status":400,"message":"certificate with serial number '11' is already revoked."}`, "", ca.Unsupported},
+		{"a session is already revoked", 400, `{"status":400,"message":"your session is already revoked."}`, "", ca.Unsupported},
+		{"no database", 501, `{"status":501}`, "", ca.Unsupported},
+		{"no step-ca", 404, `404 page not found`, "", ca.Unsupported},
 		{"busy", 503, ``, "", ca.Unavailable},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -145,6 +151,37 @@ func TestCheck(t *testing.T) {
 	require.NoError(t, server.Restart(t.Context()))
 }
 
+// step-ca lists 20 provisioners at a time, and 100 if asked.
+func TestCheckReadsAllPages(t *testing.T) {
+	server := startCA(t, someName)
+	text, err := os.ReadFile(server.Driver().KeyFile)
+	require.NoError(t, err)
+	block, _ := pem.Decode(text)
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	require.NoError(t, err)
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	require.True(t, ok)
+	var asked []string
+	handle := func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Query().Get("cursor"))
+		if r.URL.Query().Get("cursor") == "" {
+			_, _ = w.Write([]byte(`{"provisioners":[{"type":"ACME","name":"mobileid"}],"nextCursor":"two"}`))
+			return
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"provisioners": []any{map[string]any{
+			"type": "JWK", "name": "mobileid", "key": stepca.JWK(&key.PublicKey),
+		}}})
+	}
+	web := httptest.NewTLSServer(http.HandlerFunc(handle))
+	t.Cleanup(web.Close)
+	options := server.Driver()
+	options.URL = web.URL
+	d := newDriver(t, options)
+	d.Client().Transport = web.Client().Transport
+	require.NoError(t, d.Check(t.Context()))
+	require.Equal(t, []string{"", "two"}, asked)
+}
+
 // A CA that was away, and comes back with what it knew.
 func TestCAStoppedForAWhile(t *testing.T) {
 	server := startCA(t, someName)
@@ -165,6 +202,9 @@ func TestOptions(t *testing.T) {
 		require.ErrorContains(t, err, fault, "all faults are told at once")
 	}
 	files := startFiles(t)
+	files.URL += "/ca"
+	_, err = stepca.New(files)
+	require.ErrorContains(t, err, "path")
 	require.NoError(t, os.WriteFile(files.KeyFile, []byte("hunter2"), 0o600))
 	_, err = stepca.New(files)
 	require.ErrorContains(t, err, "P-256")

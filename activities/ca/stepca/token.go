@@ -103,14 +103,15 @@ func JWK(key *ecdsa.PublicKey) map[string]string {
 	return map[string]string{"use": "sig", "kty": "EC", "kid": KeyID(key), "crv": "P-256", "alg": "ES256", "x": x, "y": y}
 }
 
-// claims of a one-time token.
+// claims of a one-time token. There is no "iat": step-ca refuses tokens from before
+// its own start, so after a restart a worker whose clock is behind would be denied. It
+// remembers the tokens in its database, and needs no such guard.
 type claims struct {
 	Audience  string   `json:"aud"`
 	Subject   string   `json:"sub"`
 	Issuer    string   `json:"iss"`
 	ID        string   `json:"jti"`
 	Root      string   `json:"sha"`
-	IssuedAt  int64    `json:"iat"`
 	NotBefore int64    `json:"nbf"`
 	Expires   int64    `json:"exp"`
 	SANs      []string `json:"sans,omitempty"`
@@ -128,7 +129,7 @@ func (s *signer) token(audience, subject string, now time.Time, sans ...string) 
 	}
 	payload, err := json.Marshal(claims{
 		Audience: audience, Subject: subject, Issuer: s.provisioner, ID: hex.EncodeToString(id), Root: s.root, SANs: sans,
-		IssuedAt: now.Unix(), NotBefore: now.Add(-tokenLeeway).Unix(), Expires: now.Add(tokenLifetime).Unix(),
+		NotBefore: now.Add(-tokenLeeway).Unix(), Expires: now.Add(tokenLifetime).Unix(),
 	})
 	if err != nil {
 		return "", err

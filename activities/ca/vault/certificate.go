@@ -2,6 +2,7 @@ package vault
 
 import (
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -25,7 +26,11 @@ func colons(cert ca.Certificate) (string, error) {
 	return strings.Join(pairs, ":"), nil
 }
 
-// sameCertificate refuses an answer about another certificate.
+// errAnother: the serial number is that of another issuer's certificate.
+var errAnother = errors.New("it is another certificate of this serial number")
+
+// sameCertificate sees that a certificate in PEM is the one that is meant. Two issuers
+// may bear one name, and share a mount: where both have a key identifier, it counts.
 func sameCertificate(text string, cert ca.Certificate) error {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil || block.Type != "CERTIFICATE" {
@@ -39,8 +44,9 @@ func sameCertificate(text string, cert ca.Certificate) error {
 	if err != nil {
 		return err
 	}
-	if serial != cert.Serial || mobileid.HashName(parsed.RawIssuer) != cert.Issuer {
-		return errors.New("it is about another certificate")
+	aki := hex.EncodeToString(parsed.AuthorityKeyId)
+	if serial != cert.Serial || mobileid.HashName(parsed.RawIssuer) != cert.Issuer || cert.AKI != "" && aki != cert.AKI {
+		return errAnother
 	}
 	return nil
 }

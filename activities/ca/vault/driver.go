@@ -8,6 +8,9 @@
 //   - POST /v1/<mount>/revoke with serial_number, in pairs of digits with colons (bare
 //     hex is not found), or with the certificate itself, which also works where the
 //     engine keeps none (no_store) or did not issue it.
+//   - The engine tells its certificates apart by serial number alone, whichever issuer of
+//     the mount they are of, and names the certificate where it is asked for its status.
+//     So the status is read before each request.
 //   - The engine knows no reasons. A field for one is ignored, the CRL carries none, and
 //     OCSP says unspecified; so the record of a lock says that the CA has none.
 //   - A second request is answered as the first, with the original time.
@@ -125,14 +128,22 @@ func (d *Driver) Revoke(ctx context.Context, cert ca.Certificate, reason mobilei
 	if err != nil {
 		return ca.Answer{}, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
 	}
-	answer, err := d.revoke(ctx, op, cert, map[string]string{"serial_number": serial})
-	var e *ca.Error
-	if errors.As(err, &e) && e.Kind == ca.NotFound && len(cert.DER) > 0 {
-		// The engine keeps no certificates of this role, and takes the certificate itself.
-		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.DER})
-		return d.revoke(ctx, op, cert, map[string]string{"certificate": string(text)})
+	// Several issuers may share a mount, and by serial number alone the engine would
+	// revoke the certificate of another. Reading first costs one request, and it also
+	// tells whether the engine keeps the certificate.
+	known, err := d.Status(ctx, cert)
+	if err != nil {
+		return ca.Answer{}, err
 	}
-	return answer, err
+	body := map[string]string{"serial_number": serial}
+	if known.Status == mobileid.StatusUnknown && len(cert.DER) > 0 {
+		text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.DER}))
+		if err := sameCertificate(text, cert); err != nil {
+			return ca.Answer{}, &ca.Error{Kind: ca.Unsupported, Op: op, Words: "the certificate at hand", Err: err}
+		}
+		body = map[string]string{"certificate": text}
+	}
+	return d.revoke(ctx, op, cert, body)
 }
 
 func (d *Driver) revoke(ctx context.Context, op string, cert ca.Certificate, body map[string]string) (ca.Answer, error) {
@@ -146,7 +157,7 @@ func (d *Driver) revoke(ctx context.Context, op string, cert ca.Certificate, bod
 	case http.StatusOK:
 		return revoked(op, reply, cert)
 	}
-	return ca.Answer{}, failure(op, reply)
+	return ca.Answer{}, failure(op, reply, body["serial_number"])
 }
 
 // revoked reads a 200.
@@ -171,8 +182,10 @@ func revoked(op string, reply httpcall.Reply, cert ca.Certificate) (ca.Answer, e
 	return ca.Answer{}, httpcall.Unreadable(op, fmt.Errorf("it does not say revoked: %s", strings.Join(answer.Warnings, "; ")))
 }
 
-// failure translates an answer that is not the one hoped for.
-func failure(op string, reply httpcall.Reply) *ca.Error {
+// failure translates an answer that is not the one hoped for. serial is the one
+// that was sent, empty if none was. Where the engine has no code of its own, its words
+// decide, and the caller reads the status before it believes them.
+func failure(op string, reply httpcall.Reply, serial string) *ca.Error {
 	var answer envelope
 	_ = json.Unmarshal(reply.Body, &answer) // what is no error body has no words
 	words := strings.Join(answer.Errors, "; ")
@@ -180,8 +193,12 @@ func failure(op string, reply httpcall.Reply) *ca.Error {
 	switch {
 	case reply.Code == http.StatusNotFound:
 		e.Kind = ca.Unsupported // no such mount: the address is wrong
-	case reply.Code == http.StatusBadRequest && strings.Contains(words, "not found"):
+	case reply.Code == http.StatusTemporaryRedirect:
+		e.Kind = ca.Unavailable // a standby that cannot forward, as during a fail-over
+	case reply.Code == http.StatusBadRequest && serial != "" && strings.HasPrefix(words, "certificate with serial "+serial+" not found"):
 		e.Kind = ca.NotFound
+	case reply.Code == http.StatusInternalServerError && strings.HasPrefix(words, "unable to verify signature on presented cert from any present issuer"):
+		e.Kind = ca.NotFound // the mount has no such issuer, and no second try gives it one
 	}
 	return e
 }
@@ -204,7 +221,7 @@ func (d *Driver) Status(ctx context.Context, cert ca.Certificate) (ca.Evidence, 
 		return ca.Evidence{Status: mobileid.StatusUnknown, Proof: reply.Proof(asked)}, nil
 	}
 	if reply.Code != http.StatusOK {
-		return ca.Evidence{}, failure(op, reply)
+		return ca.Evidence{}, failure(op, reply, "")
 	}
 	return d.evidence(op, reply, cert, asked)
 }
@@ -213,19 +230,26 @@ func (d *Driver) evidence(op string, reply httpcall.Reply, cert ca.Certificate, 
 	var answer struct {
 		Data struct {
 			Certificate string `json:"certificate"`
-			Time        int64  `json:"revocation_time"`
+			Time        *int64 `json:"revocation_time"` // 0: not revoked
 		} `json:"data"`
 	}
 	if err := reply.JSON(op, &answer); err != nil {
 		return ca.Evidence{}, err
 	}
-	if err := sameCertificate(answer.Data.Certificate, cert); err != nil {
+	err := sameCertificate(answer.Data.Certificate, cert)
+	if errors.Is(err, errAnother) {
+		return ca.Evidence{}, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err} // and so it will stay
+	}
+	if err == nil && (answer.Data.Time == nil || *answer.Data.Time < 0) {
+		err = errors.New("it does not say whether the certificate is revoked")
+	}
+	if err != nil {
 		return ca.Evidence{}, httpcall.Unreadable(op, err)
 	}
 	evidence := ca.Evidence{Status: mobileid.StatusGood, Proof: reply.Proof(asked)}
-	if answer.Data.Time > 0 {
+	if *answer.Data.Time > 0 {
 		evidence.Status = mobileid.StatusRevoked
-		evidence.RevokedAt = time.Unix(answer.Data.Time, 0).UTC()
+		evidence.RevokedAt = time.Unix(*answer.Data.Time, 0).UTC()
 	}
 	return evidence, nil
 }
@@ -239,7 +263,7 @@ func (d *Driver) Check(ctx context.Context) error {
 		return err
 	}
 	if reply.Code != http.StatusOK {
-		return failure(op, reply)
+		return failure(op, reply, "")
 	}
 	var answer struct {
 		Data struct {
@@ -271,7 +295,8 @@ func (d *Driver) do(ctx context.Context, op, method, path string, body any) (htt
 func (d *Driver) send(ctx context.Context, op, method string, target *url.URL, body any) (httpcall.Reply, error) {
 	token, err := readToken(d.tokenFile)
 	if err != nil {
-		return httpcall.Reply{}, &ca.Error{Kind: ca.Denied, Op: op, Err: err}
+		// Nothing is sent, and whoever renews the token may be just writing it.
+		return httpcall.Reply{}, &ca.Error{Kind: ca.Unavailable, Op: op, Err: err}
 	}
 	var content []byte
 	if body != nil {

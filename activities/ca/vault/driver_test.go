@@ -3,6 +3,8 @@ package vault_test
 import (
 	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -82,6 +84,74 @@ func TestCRLIsRebuiltLater(t *testing.T) {
 	require.False(t, finding.VisibleAt.IsZero())
 }
 
+// Two issuers in one mount, and a certificate of each with one serial number, of which
+// the engine keeps the other's.
+func TestSerialNumberOfAnotherIssuer(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		issuer pkix.Name
+	}{
+		{"of another name", pkix.Name{CommonName: "Other CA"}},
+		{"of the same name", someName},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			e := startEngine(t, someName)
+			other := startEngine(t, row.issuer) // for its certificate and key alone
+			bundle := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.issuer.Raw})) + string(keyPEM(t, other.key))
+			imported := e.call(t, http.MethodPost, "issuers/import/bundle", map[string]any{"pem_bundle": bundle})
+			ids, ok := imported["imported_issuers"].([]any)
+			require.True(t, ok)
+			bystander := parse(t, fmt.Sprint(e.call(t, http.MethodPost, fmt.Sprintf("issuer/%s/issue/phone", ids[0]), map[string]any{"common_name": "berta"})["certificate"]))
+			cert := catest.Name(t, e.issue(t, catest.IssueRequest{Serial: bystander.SerialNumber}))
+			d := newDriver(t, e.options())
+			for _, der := range [][]byte{cert.DER, nil} {
+				cert.DER = der
+				_, err := d.Revoke(t.Context(), cert, mobileid.KeyCompromise)
+				require.Equal(t, ca.Unsupported, kindOf(t, err))
+				_, err = d.Status(t.Context(), cert)
+				require.Equal(t, ca.Unsupported, kindOf(t, err))
+			}
+			evidence, err := d.Status(t.Context(), catest.Name(t, bystander))
+			require.NoError(t, err)
+			require.Equal(t, mobileid.StatusGood, evidence.Status)
+		})
+	}
+}
+
+// What is at hand is not what was named: neither of them is revoked.
+func TestCertificateOfAnotherName(t *testing.T) {
+	e := startEngine(t, someName)
+	d := newDriver(t, e.options())
+	cert, other := catest.Name(t, e.issueByRole(t, "unstored")), catest.Name(t, e.issueByRole(t, "unstored"))
+	cert.DER = other.DER
+	_, err := d.Revoke(t.Context(), cert, mobileid.Unspecified)
+	require.Equal(t, ca.Unsupported, kindOf(t, err))
+	evidence, err := d.Status(t.Context(), other)
+	require.NoError(t, err)
+	require.Equal(t, mobileid.StatusUnknown, evidence.Status)
+}
+
+// The issuer has been removed from the mount, or was never there.
+func TestIssuerIsNotThere(t *testing.T) {
+	e, other := startEngine(t, someName), startEngine(t, pkix.Name{CommonName: "Other CA"})
+	cert := catest.Name(t, other.issueByRole(t, "phone"))
+	_, err := newDriver(t, e.options()).Revoke(t.Context(), cert, mobileid.Unspecified)
+	require.Equal(t, ca.NotFound, kindOf(t, err))
+}
+
+// An answer that leaves the time out does not say "good".
+func TestStatusWithoutTime(t *testing.T) {
+	e := startEngine(t, someName)
+	cert := catest.Name(t, e.issueByRole(t, "phone"))
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.DER})
+	for _, data := range []map[string]any{{"certificate": string(text)}, {"certificate": string(text), "revocation_time": -1}} {
+		body, err := json.Marshal(map[string]any{"data": data})
+		require.NoError(t, err)
+		_, err = answering(t, http.StatusOK, string(body)).Status(t.Context(), cert)
+		require.Equal(t, ca.Ambiguous, kindOf(t, err))
+	}
+}
+
 func TestWrongMount(t *testing.T) {
 	e := startEngine(t, someName)
 	cert := catest.Name(t, e.issueByRole(t, "phone"))
@@ -105,9 +175,13 @@ func TestTokenFile(t *testing.T) {
 	_, err = d.Revoke(t.Context(), cert, mobileid.Unspecified)
 	require.Equal(t, ca.Denied, kindOf(t, err))
 	require.NotContains(t, err.Error(), "expired-secret")
-	require.NoError(t, os.Remove(e.file("token")))
-	_, err = d.Revoke(t.Context(), cert, mobileid.Unspecified)
-	require.Equal(t, ca.Denied, kindOf(t, err))
+	for _, gone := range []func() error{
+		func() error { return os.WriteFile(e.file("token"), nil, 0o600) }, func() error { return os.Remove(e.file("token")) },
+	} {
+		require.NoError(t, gone())
+		_, err = d.Revoke(t.Context(), cert, mobileid.Unspecified)
+		require.Equal(t, ca.Unavailable, kindOf(t, err), "it may be just being renewed")
+	}
 	e.write(t, "token", []byte(token))
 	_, err = d.Revoke(t.Context(), cert, mobileid.Unspecified)
 	require.NoError(t, err)
@@ -147,10 +221,14 @@ func TestAnswers(t *testing.T) {
 		{"no time", valid, 200, `{"data":{"state":"revoked"}}`, "", ca.Ambiguous},
 		{"sealed", valid, 503, `{"errors":["Vault is sealed"]}`, "", ca.Unavailable},
 		{"not found", valid, 400, `{"errors":["certificate with serial 1f not found."]}`, "", ca.NotFound},
+		{"another not found", valid, 400, `{"errors":["issuer default not found"]}`, "", ca.Unsupported},
+		{"of no issuer of the mount", valid, 500, `{"errors":["unable to verify signature on presented cert from any present issuer in this mount; x"]}`, "", ca.NotFound},
+		{"broken", valid, 500, `{"errors":["x"]}`, "", ca.Ambiguous},
+		{"a standby that cannot forward", valid, 307, ``, "", ca.Unavailable},
 		{"a list", valid, 200, `[]`, "", ca.Ambiguous},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			d := answering(t, row.code, row.body)
+			d := revoking(t, row.code, row.body)
 			answer, err := d.Revoke(t.Context(), row.cert, mobileid.Unspecified)
 			if row.kind != "" {
 				require.Equal(t, row.kind, kindOf(t, err))
@@ -165,10 +243,30 @@ func TestAnswers(t *testing.T) {
 // answering is a driver of a server that always says the same.
 func answering(t testing.TB, code int, body string) *vault.Driver {
 	t.Helper()
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return serving(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(code)
 		_, _ = w.Write([]byte(body))
-	}))
+	})
+}
+
+// revoking is a driver of a server that keeps no certificate, and says the same to
+// all requests to revoke one.
+func revoking(t testing.TB, code int, body string) *vault.Driver {
+	t.Helper()
+	return serving(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`{"errors":[]}`))
+			return
+		}
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte(body))
+	})
+}
+
+func serving(t testing.TB, handle http.HandlerFunc) *vault.Driver {
+	t.Helper()
+	server := httptest.NewTLSServer(handle)
 	t.Cleanup(server.Close)
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte(token), 0o600))
@@ -221,8 +319,9 @@ func FuzzAnswers(f *testing.F) {
 		if evidence, err := d.Status(t.Context(), cert); err == nil {
 			require.NotEqual(t, mobileid.StatusRevoked, evidence.Status, "no certificate has this issuer")
 		}
-		if answer, err := d.Revoke(t.Context(), cert, mobileid.Unspecified); err == nil {
-			require.Equal(t, ca.Revoked, answer.Outcome)
+		if answer, err := revoking(t, code, body).Revoke(t.Context(), cert, mobileid.Unspecified); err == nil {
+			require.Contains(t, []ca.Outcome{ca.Revoked, ca.ExpiredNotRevoked}, answer.Outcome)
+			require.True(t, code == http.StatusNoContent || answer.Outcome == ca.Revoked, "it has not expired")
 		}
 	})
 }
