@@ -3,7 +3,6 @@ package vault_test
 import (
 	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -96,8 +95,7 @@ func TestSerialNumberOfAnotherIssuer(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			e := startEngine(t, someName)
-			other := startEngine(t, row.issuer) // for its certificate and key alone
-			bundle := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.issuer.Raw})) + string(keyPEM(t, other.key))
+			bundle := bundlePEM(t, catest.NewIssuer(t, row.issuer))
 			imported := e.call(t, http.MethodPost, "issuers/import/bundle", map[string]any{"pem_bundle": bundle})
 			ids, ok := imported["imported_issuers"].([]any)
 			require.True(t, ok)

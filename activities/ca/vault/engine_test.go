@@ -95,13 +95,19 @@ func (e *engine) write(t testing.TB, name string, content []byte) {
 func (e *engine) makeCA(t testing.TB, name pkix.Name) {
 	t.Helper()
 	e.issuer = catest.NewIssuer(t, name)
-	der, err := x509.MarshalPKCS8PrivateKey(e.issuer.Key)
-	require.NoError(t, err)
-	bundle := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.issuer.Certificate.Raw})) +
-		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	bundle := bundlePEM(t, e.issuer)
 	e.call(t, http.MethodPost, "config/ca", map[string]any{"pem_bundle": bundle})
 	e.call(t, http.MethodPost, "roles/phone", map[string]any{"allow_any_name": true, "enforce_hostnames": false, "ttl": "8760h", "max_ttl": "8760h"})
 	e.call(t, http.MethodPost, "roles/unstored", map[string]any{"allow_any_name": true, "enforce_hostnames": false, "ttl": "8760h", "max_ttl": "8760h", "no_store": true})
+}
+
+// bundlePEM is a CA as the engine imports it: certificate and key.
+func bundlePEM(t testing.TB, issuer *catest.Issuer) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(issuer.Key)
+	require.NoError(t, err)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.Certificate.Raw})) +
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
 func (e *engine) publish(t testing.TB, transport *http.Transport) {
