@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"syscall"
 
@@ -117,6 +118,18 @@ func (f *Faults) CloseIdleConnections() {
 	if transport, ok := f.next.(interface{ CloseIdleConnections() }); ok {
 		transport.CloseIdleConnections()
 	}
+}
+
+// Handler is a transport that answers by itself, without a connection: for tests of
+// what answers mean, and fuzz tests.
+type Handler http.HandlerFunc
+
+// RoundTrip implements http.RoundTripper.
+func (h Handler) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	h(w, r)
+	swallow(r)
+	return w.Result(), nil
 }
 
 // refused: nobody listens.

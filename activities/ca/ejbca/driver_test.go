@@ -3,7 +3,6 @@ package ejbca_test
 import (
 	"crypto/x509/pkix"
 	"net/http"
-	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,17 +26,15 @@ func kindOf(t testing.TB, err error) ca.Kind {
 	return e.Kind
 }
 
-// answering is a driver of a server of the test's own, for a CA with a slash and a
+// answering is a driver whose requests the test answers, for a CA with a slash and a
 // comma in its name.
 func answering(t testing.TB, handle http.HandlerFunc) *ejbca.Driver {
 	t.Helper()
-	server := httptest.NewTLSServer(handle)
-	t.Cleanup(server.Close)
 	officer := catest.NewCredentials(t, "RA officer")
 	d := newDriver(t, ejbca.Options{
-		URL: server.URL + "/ejbca/ejbca-rest-api/", IssuerDN: `CN=A/S CA,O=Foo\, Inc. å`, ClientCertFile: officer.CertFile, ClientKeyFile: officer.KeyFile,
+		URL: "https://localhost/ejbca/ejbca-rest-api/", IssuerDN: `CN=A/S CA,O=Foo\, Inc. å`, ClientCertFile: officer.CertFile, ClientKeyFile: officer.KeyFile,
 	})
-	d.Client().Transport = server.Client().Transport
+	d.Client().Transport = catest.Handler(handle)
 	return d
 }
 
@@ -47,7 +44,7 @@ func TestWire(t *testing.T) {
 	var uri, method string
 	var length int64
 	d := answering(t, func(w http.ResponseWriter, r *http.Request) {
-		uri, method, length = r.RequestURI, r.Method, r.ContentLength
+		uri, method, length = r.URL.RequestURI(), r.Method, r.ContentLength
 		_, _ = w.Write([]byte(`{"serial_number":"1F","revoked":true,"revocation_date":"2026-01-02T03:04:05Z"}`))
 	})
 	_, err := d.Revoke(t.Context(), someCert, mobileid.PrivilegeWithdrawn)
@@ -125,14 +122,17 @@ func FuzzAnswers(f *testing.F) {
 		f.Add(200, seed)
 		f.Add(404, seed)
 	}
-	f.Fuzz(func(t *testing.T, code int, body string) {
-		if code < 200 || code > 599 {
+	var code int
+	var body string
+	d := answering(f, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte(body))
+	})
+	f.Fuzz(func(t *testing.T, c int, b string) {
+		if c < 200 || c > 599 {
 			return
 		}
-		d := answering(t, func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(code)
-			_, _ = w.Write([]byte(body))
-		})
+		code, body = c, b
 		if answer, err := d.Revoke(t.Context(), someCert, mobileid.Unspecified); err == nil {
 			require.Contains(t, []ca.Outcome{ca.Revoked, ca.AlreadyRevoked, ca.Pending}, answer.Outcome)
 		}

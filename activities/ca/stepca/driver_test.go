@@ -117,15 +117,11 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// answering is a driver of a server of the test's own.
+// answering is a driver whose requests the test answers.
 func answering(t testing.TB, handle http.HandlerFunc) *stepca.Driver {
 	t.Helper()
-	server := httptest.NewTLSServer(handle)
-	t.Cleanup(server.Close)
-	files := startFiles(t)
-	files.URL = server.URL
-	d := newDriver(t, files)
-	d.Client().Transport = server.Client().Transport
+	d := newDriver(t, startFiles(t))
+	d.Client().Transport = catest.Handler(handle)
 	return d
 }
 
@@ -237,14 +233,17 @@ func FuzzAnswers(f *testing.F) {
 		f.Add(200, seed)
 		f.Add(400, seed)
 	}
-	f.Fuzz(func(t *testing.T, code int, body string) {
-		if code < 200 || code > 599 {
+	var code int
+	var body string
+	d := answering(f, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte(body))
+	})
+	f.Fuzz(func(t *testing.T, c int, b string) {
+		if c < 200 || c > 599 {
 			return
 		}
-		d := answering(t, func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(code)
-			_, _ = w.Write([]byte(body))
-		})
+		code, body = c, b
 		answer, err := d.Revoke(t.Context(), ca.Certificate{CertificateID: mobileid.CertificateID{Serial: "1"}}, mobileid.Unspecified)
 		if err == nil {
 			require.Contains(t, []ca.Outcome{ca.Revoked, ca.AlreadyRevoked}, answer.Outcome)

@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -265,12 +264,10 @@ func revoking(t testing.TB, code int, body string) *vault.Driver {
 
 func serving(t testing.TB, handle http.HandlerFunc) *vault.Driver {
 	t.Helper()
-	server := httptest.NewTLSServer(handle)
-	t.Cleanup(server.Close)
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte(token), 0o600))
-	d := newDriver(t, vault.Options{URL: server.URL, TokenFile: file})
-	d.Client().Transport = server.Client().Transport
+	d := newDriver(t, vault.Options{URL: "https://localhost", TokenFile: file})
+	d.Client().Transport = catest.Handler(handle)
 	return d
 }
 
