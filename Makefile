@@ -51,6 +51,10 @@ help: ## this list
 demo: build $(TEMPORAL) ## lock mobile IDs on real parts, check the end states, stop again
 	@$(BIN)/starter demo
 
+.PHONY: demo-cas
+demo-cas: build $(TEMPORAL) $(BIN)/step-ca ## certificates of two CAs, devca and a real step-ca that is down for a while
+	@$(BIN)/starter demo-cas
+
 .PHONY: run
 run: build $(TEMPORAL) ## the same parts, left running with the Web UI, until Ctrl-C
 	@$(BIN)/starter run

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +19,7 @@ import (
 	starter "mobileid/starter/client"
 	"mobileid/starter/demo"
 	"mobileid/starter/stack"
+	"mobileid/starter/stack/smallstep"
 	"mobileid/workflows"
 )
 
@@ -73,23 +76,84 @@ func (p *program) runCommand() *cobra.Command {
 	return cmd
 }
 
-// onStack finds or builds the programs, and runs act on a fresh stack.
+func (p *program) demoCAsCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "demo-cas",
+		Short: "Lock a mobile ID with certificates of two CAs, one of which is down for a while",
+		Long: `Demo-cas runs the parts of the demo and a real step-ca beside them, which must be
+installed ('make demo-cas' does that). A mobile ID with a certificate of each CA is
+locked while step-ca is stopped; the end states are read back from both CAs.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), demoTimeout)
+			defer cancel()
+			options, err := p.stackOptions(ctx, dir)
+			if err != nil {
+				return err
+			}
+			stepCA, err := stack.FindStepCA(defaultBin)
+			if err != nil {
+				return err
+			}
+			return p.demoCAs(ctx, options, stepCA)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", defaultDir, "folder of all state")
+	return cmd
+}
+
+// demoCAs runs the scene with two CAs. stepCA is the step-ca program.
+func (p *program) demoCAs(ctx context.Context, options stack.Options, stepCA string) (err error) {
+	var step *smallstep.Server
+	defer func() {
+		if step != nil {
+			err = errors.Join(err, step.Stop())
+		}
+	}()
+	p.setupMore = func(ctx context.Context, s *stack.Stack) error {
+		fmt.Fprintln(p.out, "  … starting step-ca")
+		var err error
+		if step, err = smallstep.Start(ctx, stepCA, filepath.Join(options.Dir, "step-ca"), pkix.Name{CommonName: "Example step-ca", Organization: []string{"Example"}}); err != nil {
+			return err
+		}
+		options := step.Driver()
+		s.AddCA(map[string]any{
+			"name": demo.StepCA, "driver": "stepca", "issuer_file": step.IssuerFile(), "url": options.URL, "server_ca_file": options.ServerCAFile,
+			"provisioner": options.Provisioner, "key_file": options.KeyFile, "crl_url": step.CRLURL,
+		})
+		return nil
+	}
+	return p.onStackOf(ctx, options, func(ctx context.Context, d *demo.Demo) error {
+		err := d.PlayCAs(ctx, step)
+		if err == nil {
+			fmt.Fprintln(p.out, "\nAll end states are as they must be.")
+		}
+		return err
+	})
+}
+
+// stackOptions finds or builds the programs of a fresh stack.
+func (p *program) stackOptions(ctx context.Context, dir string) (stack.Options, error) {
+	options := stack.Options{Dir: dir, Progress: p.out, Fresh: true}
+	var err error
+	if options.Temporal, err = stack.FindTemporal(ctx, defaultBin, p.out); err != nil {
+		return options, err
+	}
+	if options.Worker, err = stack.FindWorker(ctx, defaultBin, p.out); err != nil {
+		return options, err
+	}
+	options.Starter, err = os.Executable()
+	return options, err
+}
+
+// onStack runs act on a fresh stack.
 func (p *program) onStack(ctx context.Context, dir string, act func(context.Context, *demo.Demo) error) error {
-	temporalProgram, err := stack.FindTemporal(ctx, defaultBin, p.out)
+	options, err := p.stackOptions(ctx, dir)
 	if err != nil {
 		return err
 	}
-	worker, err := stack.FindWorker(ctx, defaultBin, p.out)
-	if err != nil {
-		return err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	return p.onStackOf(ctx, stack.Options{
-		Dir: dir, Starter: self, Worker: worker, Temporal: temporalProgram, Progress: p.out, Fresh: true,
-	}, act)
+	return p.onStackOf(ctx, options, act)
 }
 
 // onStackOf starts a stack with the demo's users, runs act, and stops it.
@@ -126,6 +190,11 @@ func (p *program) onStackOf(ctx context.Context, options stack.Options, act func
 
 // setupStack makes this very program, too, use the new stack.
 func (p *program) setupStack(ctx context.Context, s *stack.Stack) error {
+	if p.setupMore != nil {
+		if err := p.setupMore(ctx, s); err != nil {
+			return err
+		}
+	}
 	if err := s.WriteConfig(); err != nil {
 		return err
 	}

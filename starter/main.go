@@ -18,6 +18,7 @@ import (
 	"mobileid"
 	"mobileid/config"
 	starter "mobileid/starter/client"
+	"mobileid/starter/stack"
 	"mobileid/workflows"
 )
 
@@ -69,6 +70,9 @@ type program struct {
 	out, err io.Writer
 	json     bool
 	config   func() (config.Config, error)
+
+	// setupMore, if not nil, prepares what a stack has beside the usual parts.
+	setupMore func(ctx context.Context, s *stack.Stack) error
 }
 
 func (p *program) command() *cobra.Command {
@@ -103,7 +107,7 @@ Every setting of config.yaml is a flag, too (--store.dsn), and a variable
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.AddCommand(
 		p.lockCommand(), p.nextCommand(), p.cancelCommand(), p.retryCommand(), p.statusCommand(), p.listCommand(),
-		p.caCommand(), p.auditCommand(), p.setupCommand(), p.devcaCommand(), p.demoCommand(), p.runCommand(), p.benchCommand(), p.benchWorkerCommand(),
+		p.caCommand(), p.auditCommand(), p.setupCommand(), p.devcaCommand(), p.demoCommand(), p.demoCAsCommand(), p.runCommand(), p.benchCommand(), p.benchWorkerCommand(),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root

@@ -103,6 +103,34 @@ func TestDemoAndCommandLine(t *testing.T) {
 	require.Contains(t, out.String(), "stopping what was started")
 }
 
+// Two CAs, devca and the real step-ca, which is stopped in the middle.
+func TestDemoCAs(t *testing.T) {
+	built := build(t)
+	stepCA, err := exec.LookPath("step-ca")
+	if err != nil {
+		stepCA, err = stack.FindStepCA(filepath.Join("..", ".bin"))
+		require.NoError(t, err)
+	}
+	t.Chdir(t.TempDir())
+	t.Setenv("MOBILEID_CONFIG", "")
+	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
+	t.Setenv("TEMPORAL_ADDRESS", "")
+	out := &bytes.Buffer{}
+	p := &program{in: strings.NewReader(""), out: out, err: out}
+	require.NotNil(t, p.command())
+	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
+	defer cancel()
+	require.NoError(t, p.demoCAs(ctx, stack.Options{
+		Dir: ".dev", Starter: built.starter, Worker: built.worker, Temporal: built.temporal, Progress: out, Fresh: true,
+	}, stepCA), out)
+	require.Equal(t, 4, strings.Count(out.String(), "✓"), "two certificates each: %s", out)
+	require.NotContains(t, out.String(), "DIFFERS")
+	code, stdout, _ := command(t, "ca", "check")
+	require.Equal(t, exitError, code, "all is stopped by now: %s", stdout)
+	require.Contains(t, stdout, "step-ca")
+	require.Contains(t, stdout, "connection refused")
+}
+
 func checkSQLite(t *testing.T) {
 	path, err := exec.LookPath("sqlite3")
 	if err != nil {
@@ -168,6 +196,11 @@ func checkCommandLine(t *testing.T) {
 	}
 	t.Run("json", checkJSON)
 	t.Run("audit", checkAudit)
+	t.Run("ca check", func(t *testing.T) {
+		code, stdout, stderr := command(t, "ca", "check")
+		require.Equal(t, exitDone, code, stdout+stderr)
+		require.Regexp(t, `(?m)^devca +yes +\d{4}-\S+ +yes +yes`, stdout)
+	})
 	t.Run("list", func(t *testing.T) {
 		require.Eventually(t, func() bool {
 			code, stdout, _ := command(t, "list", "--all")
@@ -252,6 +285,15 @@ func checkAudit(t *testing.T) {
 }
 
 func checkProbes(t *testing.T, address string) {
+	require.Eventually(t, func() bool {
+		response, err := http.Get("http://" + address + "/readyz") //nolint:noctx // a test's own probe
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		var state map[string]string
+		return json.NewDecoder(response.Body).Decode(&state) == nil && state["ca devca"] == "ok"
+	}, 30*time.Second, 100*time.Millisecond, "the worker has looked at its CAs")
 	for _, path := range []string{"/healthz", "/readyz"} {
 		response, err := http.Get("http://" + address + path) //nolint:noctx // a test's own probe
 		require.NoError(t, err)

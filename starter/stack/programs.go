@@ -31,6 +31,21 @@ func FindTemporal(ctx context.Context, bin string, progress io.Writer) (string, 
 	return path, build(ctx, progress, []string{"GOBIN=" + bin}, "install", temporalPackage)
 }
 
+// FindStepCA returns the step-ca program, from PATH or from bin.
+func FindStepCA(bin string) (string, error) {
+	if path, err := exec.LookPath("step-ca"); err == nil {
+		return path, nil
+	}
+	path, err := filepath.Abs(filepath.Join(bin, "step-ca"))
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("step-ca is not installed: run 'make demo-cas': %w", err)
+	}
+	return path, nil
+}
+
 // FindWorker returns the worker program that stands beside this program, or
 // builds it into bin.
 func FindWorker(ctx context.Context, bin string, progress io.Writer) (string, error) {

@@ -54,6 +54,7 @@ type Stack struct {
 	CA              devca.Addresses
 
 	options   Options
+	cas       []map[string]any // beside devca
 	processes []*process
 	postgres  *postgres.Server // with a Cluster
 	unlock    func() error
@@ -114,7 +115,7 @@ func (s *Stack) say(format string, args ...any) {
 // state is what a run leaves in the folder.
 var state = []string{
 	"im.db", "im.db-wal", "im.db-shm", "temporal.db", "temporal.db-wal", "temporal.db-shm",
-	"ca", "certificates", "log", "config.yaml", "audit.key", "checkpoints", "temporal-server.yaml",
+	"ca", "certificates", "log", "config.yaml", "audit.key", "checkpoints", "temporal-server.yaml", "step-ca",
 }
 
 // prepare makes the folder ours: a second run in it would remove the state of
@@ -198,6 +199,9 @@ func (s *Stack) Environment() []string {
 	return []string{"MOBILEID_CONFIG=" + s.ConfigFile, "TEMPORAL_ADDRESS=" + s.TemporalAddress}
 }
 
+// AddCA adds a section to the CAs of the configuration, before WriteConfig.
+func (s *Stack) AddCA(settings map[string]any) { s.cas = append(s.cas, settings) }
+
 // WriteConfig writes the configuration file of this installation.
 func (s *Stack) WriteConfig() error {
 	ca := filepath.Join(s.Dir, "ca")
@@ -216,7 +220,7 @@ func (s *Stack) WriteConfig() error {
 	text, err := json.MarshalIndent(map[string]any{
 		"store": s.store(),
 		"audit": map[string]any{"key_file": filepath.Join(s.Dir, "audit.key"), "checkpoint_dir": filepath.Join(s.Dir, "checkpoints")},
-		"cas":   []map[string]any{settings},
+		"cas":   append([]map[string]any{settings}, s.cas...),
 	}, "", "  ")
 	if err != nil {
 		return err
