@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -241,6 +242,13 @@ func checkAudit(t *testing.T) {
 	require.Contains(t, stdout, "each as it was written, none missing")
 	require.Contains(t, stdout, "Checkpoint 1 ", "the worker wrote one when it started")
 
+	// A checkpoint vouches for what is written by then, and a lock's last record comes
+	// when others can see it.
+	last := regexp.MustCompile(`(?m)^\d+  .*  ` + string(mobileid.EventVisible) + `$`)
+	require.Eventually(t, func() bool {
+		code, stdout, _ := command(t, "audit", "show", "mid-1003")
+		return code == exitDone && last.MatchString(stdout)
+	}, 30*time.Second, 100*time.Millisecond, "the lock's last record")
 	code, stdout, stderr = command(t, "audit", "checkpoint")
 	require.Equal(t, exitDone, code, stderr)
 	require.Contains(t, stdout, "Checkpoint 2: ")
