@@ -42,6 +42,9 @@ var reasonCodes = map[Reason]int{
 // Certificate Manager offers, certificateHold excepted because a lock is final.
 var lockReasons = []Reason{Unspecified, KeyCompromise, AffiliationChanged, Superseded, CessationOfOperation, PrivilegeWithdrawn}
 
+// LockReasons returns the reasons that a lock may send.
+func LockReasons() []Reason { return slices.Clone(lockReasons) }
+
 // userLockReasons leaves out privilegeWithdrawn, which is the issuer's
 // judgement and not the user's (CA/B Forum Baseline Requirements 7.2.2).
 var userLockReasons = lockReasons[:len(lockReasons)-1]

@@ -20,7 +20,7 @@ import (
 // Activities are the side effects with what they work on. They are safe for
 // concurrent use.
 type Activities struct {
-	IM       IdentityManager
+	IM       IdentityManager // nil where only CAs are served
 	CAs      *ca.Authorities
 	Settings Settings
 }
@@ -52,16 +52,21 @@ const (
 
 // Register registers every activity under its name.
 func (a *Activities) Register(registry worker.ActivityRegistry) {
+	a.RegisterCA(registry)
 	for name, function := range map[string]any{
 		ValidateLockName:     a.ValidateLock,
 		LockInIMName:         a.LockInIdentityManager,
-		RevokeAtCAName:       a.RevokeAtCA,
 		RevokeInIMName:       a.RevokeInIdentityManager,
 		AwaitPublicationName: a.AwaitPublication,
 		RecordExitName:       a.RecordExit,
 	} {
 		registry.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
 	}
+}
+
+// RegisterCA registers what speaks to a CA. It needs no Identity Manager.
+func (a *Activities) RegisterCA(registry worker.ActivityRegistry) {
+	registry.RegisterActivityWithOptions(a.RevokeAtCA, activity.RegisterOptions{Name: RevokeAtCAName})
 }
 
 // HashUser returns the value of MobileIdUser for UserHashed.

@@ -75,6 +75,7 @@ type LockInIMResult struct {
 // RevokeAtCAInput is what RevokeAtCA needs.
 type RevokeAtCAInput struct {
 	CA           CAPolicy                     `json:"ca"`
+	MobileID     string                       `json:"mobileId,omitempty"`
 	Reason       mobileid.Reason              `json:"reason"`
 	RequestedAt  time.Time                    `json:"requestedAt"`
 	Asked        bool                         `json:"asked,omitempty"` // an earlier step may have reached the CA

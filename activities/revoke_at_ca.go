@@ -35,11 +35,20 @@ func (a *Activities) RevokeAtCA(ctx context.Context, in RevokeAtCAInput) (*Revok
 		return nil, temporal.NewNonRetryableApplicationError(
 			fmt.Sprintf("CA %q is not in the configuration of this worker", in.CA.Name), string(ca.Unsupported), nil)
 	}
+	if authority.Driver == nil {
+		return nil, temporal.NewNonRetryableApplicationError(
+			fmt.Sprintf("this worker has no driver for CA %q, and the lock began before the CA had a task queue: configure one until such locks have ended", in.CA.Name), string(ca.Unsupported), nil)
+	}
+	encoded, err := a.encoded(ctx, authority, in.MobileID)
+	if err != nil {
+		return nil, translate(err)
+	}
 	attempt := &revocation{
 		authority: authority,
 		in:        in,
 		asked:     in.Asked || activity.GetInfo(ctx).Attempt > 1,
 		results:   slices.Clone(in.Certificates),
+		encoded:   encoded,
 		pending:   map[string]time.Time{},
 	}
 	attempt.resume(ctx)
@@ -57,11 +66,34 @@ func (a *Activities) RevokeAtCA(ctx context.Context, in RevokeAtCAInput) (*Revok
 	return &RevokeAtCAResult{Certificates: attempt.results, NextPublication: authority.NextPublication()}, nil
 }
 
+// encoded reads the certificates themselves for a driver that takes them. They are
+// read anew instead of travelling with the step, where they would make up most of
+// every history. A worker that serves only CAs has nowhere to read them.
+func (a *Activities) encoded(ctx context.Context, authority *ca.Authority, mobileID string) (map[mobileid.CertificateID][]byte, error) {
+	can := authority.Driver.Capabilities()
+	if !can.NeedsDER && !can.TakesDER || a.IM == nil || mobileID == "" {
+		return nil, nil
+	}
+	m, err := a.IM.MobileID(ctx, mobileID)
+	if errors.Is(err, mobileid.ErrMobileIDNotFound) {
+		return nil, nil // deleted since: its certificates are to be revoked all the same
+	}
+	if err != nil {
+		return nil, err
+	}
+	encoded := make(map[mobileid.CertificateID][]byte, len(m.Certificates))
+	for _, c := range m.Certificates {
+		encoded[c.CertificateID] = c.DER
+	}
+	return encoded, nil
+}
+
 // revocation is one attempt at the certificates of one CA.
 type revocation struct {
 	authority *ca.Authority
 	in        RevokeAtCAInput
 	asked     bool
+	encoded   map[mobileid.CertificateID][]byte // DER, where the driver takes it
 
 	mu      sync.Mutex
 	results []mobileid.CertificateResult
@@ -150,7 +182,7 @@ func (r *revocation) run(ctx context.Context) error {
 // revoke tries one certificate. Its error is curable; what is not stands in the
 // result.
 func (r *revocation) revoke(ctx context.Context, c mobileid.CertificateResult) (mobileid.CertificateResult, error) {
-	cert := ca.Certificate{CertificateID: c.CertificateID, IssuerDN: c.IssuerDN, NotAfter: c.NotAfter}
+	cert := ca.Certificate{CertificateID: c.CertificateID, IssuerDN: c.IssuerDN, NotAfter: c.NotAfter, DER: r.encoded[c.CertificateID]}
 	result, err := r.ask(ctx, cert)
 	if err == nil {
 		result.StateInIM = c.StateInIM

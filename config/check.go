@@ -60,6 +60,10 @@ func (c Config) check(f *Faults) {
 			f.add("worker.profile_address", "must be host:port with a loopback address")
 		}
 	}
+	oneOf(f, "worker.serves", c.Worker.Serves, ServesProcesses, ServesCAs, ServesBoth)
+	if c.Worker.Serves == ServesCAs && len(c.CAQueues()) == 0 {
+		f.add("worker.serves", "is cas, but no CA has a driver and a task_queue")
+	}
 	positive(f, "worker.stop_timeout", c.Worker.StopTimeout)
 	if c.Worker.Cache < 0 {
 		f.add("worker.cache", "must not be negative")
@@ -110,13 +114,26 @@ func foreign(driver, key string) bool {
 	return false
 }
 
+// CAQueues returns the task queues of the CAs that a driver is configured for.
+func (c Config) CAQueues() []string {
+	queues := map[string]bool{}
+	for _, ca := range c.CAs {
+		if ca.Driver != "" && ca.TaskQueue != "" {
+			queues[ca.TaskQueue] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(queues))
+}
+
 func (c CA) check(f *Faults, key string) {
 	if err := mobileid.CheckID(key+".name", c.Name); err != nil {
 		f.add("", err.Error())
 	}
-	oneOf(f, key+".driver", c.Driver, slices.Sorted(maps.Keys(driverNeeds))...)
+	if c.Driver != "" || c.TaskQueue == "" {
+		oneOf(f, key+".driver", c.Driver, slices.Sorted(maps.Keys(driverNeeds))...)
+		required(f, key+".url", c.URL)
+	}
 	required(f, key+".issuer_file", c.IssuerFile)
-	required(f, key+".url", c.URL)
 	for name, address := range map[string]string{"url": c.URL, "ocsp_url": c.OCSPURL, "crl_url": c.CRLURL} {
 		if address == "" {
 			continue
@@ -138,8 +155,29 @@ func (c CA) check(f *Faults, key string) {
 	if c.Concurrency < 1 {
 		f.add(key+".concurrency", "must be at least 1")
 	}
+	if c.RateLimit < 0 {
+		f.add(key+".rate_limit", "must not be negative")
+	}
+	c.checkReasons(f, key+".reasons")
 	if _, err := c.ProofWaitDuration(); err != nil {
 		f.add(key+".proof_wait", err.Error())
+	}
+}
+
+// checkReasons looks at the names. What a driver takes is known where the CAs are
+// made, at the start of every program that has them.
+func (c CA) checkReasons(f *Faults, key string) {
+	from := map[string]bool{}
+	for _, m := range c.Reasons {
+		for _, name := range []string{m.From, m.To} {
+			if _, known := mobileid.Reason(name).Code(); !known {
+				f.add(key, fmt.Sprintf("has %q, which is no reason of RFC 5280", name))
+			}
+		}
+		if from[m.From] {
+			f.add(key, "maps "+m.From+" twice")
+		}
+		from[m.From] = true
 	}
 }
 

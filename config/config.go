@@ -78,7 +78,7 @@ type SearchAttributes struct {
 // CA is one certificate authority.
 type CA struct {
 	Name            string        `mapstructure:"name" doc:"how results and logs call it"`
-	Driver          string        `mapstructure:"driver" doc:"devca, ejbca, stepca or vault"`
+	Driver          string        `mapstructure:"driver" doc:"devca, ejbca, stepca or vault; empty: workers of its task queue alone reach the CA, and this one needs only name, issuer_file, ocsp_url and crl_url"`
 	IssuerFile      string        `mapstructure:"issuer_file" doc:"PEM file with the CA's certificate"`
 	URL             string        `mapstructure:"url" doc:"where the driver reaches the CA"`
 	CertificateFile string        `mapstructure:"certificate_file" doc:"PEM file with the client certificate (devca, ejbca; vault, where it asks for one)"`
@@ -91,15 +91,34 @@ type CA struct {
 	Namespace       string        `mapstructure:"namespace" doc:"vault: Enterprise's or OpenBao's; empty: none"`
 	OCSPURL         string        `mapstructure:"ocsp_url" doc:"OCSP responder that others ask; empty: none"`
 	CRLURL          string        `mapstructure:"crl_url" doc:"CRL that others read; empty: none"`
+	Reasons         []ReasonMap   `mapstructure:"reasons" doc:"what is sent in the place of a reason, for example {from: privilegeWithdrawn, to: cessationOfOperation}"`
 	TaskQueue       string        `mapstructure:"task_queue" doc:"task queue of the worker that reaches the CA; empty: the processes' own"`
+	RateLimit       float64       `mapstructure:"rate_limit" doc:"calls a second from each worker; 0: no limit"`
 	CallTimeout     time.Duration `mapstructure:"call_timeout" doc:"of one call"`
 	Concurrency     int           `mapstructure:"concurrency" doc:"certificates of one lock at once"`
 	ProofWait       string        `mapstructure:"proof_wait" doc:"how long a lock waits until others see the revocation: a duration, 0 for not at all, or crl for until the next CRL is due"`
 	ApprovalWait    time.Duration `mapstructure:"approval_wait" doc:"how long a request may wait for an approval at the CA"`
 }
 
+// ReasonMap sends a CA another reason than the lock's.
+type ReasonMap struct {
+	From string `mapstructure:"from"`
+	To   string `mapstructure:"to"`
+}
+
+// What a worker serves.
+const (
+	// ServesProcesses is the processes' task queue, with every activity.
+	ServesProcesses = "processes"
+	// ServesCAs is the task queues of the CAs, with the activity that speaks to a CA.
+	ServesCAs = "cas"
+	// ServesBoth is both.
+	ServesBoth = "both"
+)
+
 // Worker is how the worker program runs.
 type Worker struct {
+	Serves         string        `mapstructure:"serves" doc:"processes; cas: the task queues of the CAs alone, without a store, in a CA's network zone; or both"`
 	HealthAddress  string        `mapstructure:"health_address" doc:"address of /healthz and /readyz; empty: none"`
 	ProfileAddress string        `mapstructure:"profile_address" doc:"loopback address of Go's profiles, /debug/pprof/; empty: none"`
 	StopTimeout    time.Duration `mapstructure:"stop_timeout" doc:"how long running activities may take to end after SIGTERM"`
@@ -122,6 +141,7 @@ func Default() Config {
 		Lock:             Lock{Deadline: 2 * time.Hour, Reason: "unspecified"},
 		SearchAttributes: SearchAttributes{Enabled: true, User: "plain"},
 		Worker: Worker{
+			Serves:        ServesProcesses,
 			HealthAddress: "127.0.0.1:8081",
 			StopTimeout:   30 * time.Second,
 			Cache:         2_000,

@@ -63,22 +63,25 @@ func TestLoadReportsAllFaultsAtOnce(t *testing.T) {
 store: {driver: oracle}
 lock: {deadline: 0s, reason: certificateHold}
 search_attributes: {user: hashed}
-worker: {profile_address: "0.0.0.0:6060"}
+worker: {profile_address: "0.0.0.0:6060", serves: cas}
 cas:
   - {name: a, driver: devca, url: "not a url", proof_wait: soon}
   - {name: a, driver: nobody}
   - {name: b, driver: stepca, token_file: t}
   - {name: c, driver: vault}
-  - {name: d, driver: ejbca, mount: m}
+  - {name: d, driver: ejbca, mount: m, rate_limit: -1, reasons: [{from: privilegeWithdrawn, to: gone}, {from: superseded, to: unspecified}, {from: superseded, to: unspecified}]}
+  - {name: e, issuer_file: f, task_queue: zone}
 `), 0o600))
 	_, err := Load(flags)
 	for _, fault := range []string{
 		"store.driver", "lock.deadline", "lock.reason", "search_attributes.hash_key_file", "worker.profile_address",
 		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
 		"cas[2].provisioner", "cas[2].crl_url", "cas[2].token_file is not a setting of driver stepca", "cas[3].token_file", "cas[4].issuer_dn", "cas[4].mount is not a setting of driver ejbca",
+		"cas[4].rate_limit", `cas[4].reasons has "gone"`, "cas[4].reasons maps superseded twice", "worker.serves is cas",
 	} {
 		require.ErrorContains(t, err, fault)
 	}
+	require.NotContains(t, err.Error(), "cas[5]", "workers in the zone of its task queue reach it")
 }
 
 func TestLoadRefuses(t *testing.T) {

@@ -55,6 +55,9 @@ func yamlValue(v reflect.Value) string {
 	if d, ok := v.Interface().(time.Duration); ok {
 		return d.String()
 	}
+	if v.Kind() == reflect.Slice {
+		return "[]"
+	}
 	if v.Kind() == reflect.String {
 		return fmt.Sprintf("%q", v.String())
 	}

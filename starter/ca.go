@@ -63,7 +63,7 @@ func (p *program) printHealth(all []ca.Health) error {
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CA\tREACHED\tCREDENTIALS UNTIL\tOCSP\tCRL\tCRL OF\tNEXT CRL")
 	for _, h := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.CA, wellOrNot(&h.Driver), when(h.Until), wellOrNot(h.OCSP), wellOrNot(h.CRL), when(crlAt(h)), when(crlNext(h)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.CA, wellOrNot(h.Driver), when(h.Until), wellOrNot(h.OCSP), wellOrNot(h.CRL), when(crlAt(h)), when(crlNext(h)))
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -482,3 +482,55 @@ func TestPartsKilledInTheMiddle(t *testing.T) {
 	})
 	require.NoError(t, err, out.String())
 }
+
+// The credentials of a CA lie with a worker in the CA's own zone, which has no
+// store. The worker of the processes leaves the CA to it.
+func TestWorkerInTheZoneOfACA(t *testing.T) {
+	built := build(t)
+	t.Chdir(t.TempDir())
+	t.Setenv("MOBILEID_CONFIG", "")
+	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
+	t.Setenv("TEMPORAL_ADDRESS", "")
+	out := &bytes.Buffer{}
+	p := &program{in: strings.NewReader(""), out: out, err: out}
+	p.command()
+	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
+	defer cancel()
+	const zone = "devca-zone"
+	err := p.onStackOf(ctx, stack.Options{
+		Dir: ".dev", Starter: built.starter, Worker: built.worker, Temporal: built.temporal, Progress: out, Fresh: true,
+		CA: map[string]any{"task_queue": zone, "driver": "", "url": "", "certificate_file": "", "key_file": "", "server_ca_file": ""},
+	}, func(ctx context.Context, d *demo.Demo) error {
+		anna := d.Locks.User("anna")
+		_, err := anna.Lock(ctx, "mid-1001", client.LockOptions{})
+		require.NoError(t, err, "the mobile ID is locked without the CA")
+		require.Eventually(t, func() bool {
+			status, err := anna.Status(ctx, "mid-1001")
+			return err == nil && len(status.Steps) == 1 && status.Steps[0].State == "Scheduled" && !status.Revoked
+		}, 30*time.Second, 50*time.Millisecond, "nobody serves the CA yet")
+
+		ca, err := json.Marshal([]map[string]string{{
+			"name": "devca", "driver": "devca", "task_queue": zone, "url": d.Stack.CA.APIURL, "issuer_file": ".dev/ca/ca.pem",
+			"certificate_file": ".dev/ca/client.pem", "key_file": ".dev/ca/client.key", "server_ca_file": ".dev/ca/tls-ca.pem",
+			"ocsp_url": d.Stack.CA.PublicURL + "/ocsp", "crl_url": d.Stack.CA.PublicURL + "/crl.der",
+		}})
+		require.NoError(t, err)
+		config := fmt.Sprintf("worker: {serves: cas, health_address: \"\"}\nstore: {dsn: /nowhere/im.db}\naudit: {key_file: /nowhere/key}\ncas: %s\n", ca)
+		require.NoError(t, os.WriteFile("zone.yaml", []byte(config), 0o600))
+		require.NoError(t, d.Stack.Run("zone-worker", built.worker, "--config", "zone.yaml"))
+		status, err := anna.WaitClosed(ctx, "mid-1001", nil)
+		require.NoError(t, err, out)
+		require.Equal(t, workflows.OutcomeLocked, status.Outcome)
+		require.False(t, status.VisibleAt.IsZero())
+		m, err := d.Store.MobileID(ctx, "mid-1001")
+		require.NoError(t, err)
+		for _, c := range m.Certificates {
+			require.Equal(t, mobileid.CertificateRevoked, c.State)
+		}
+		code, stdout, _ := command(t, "ca", "check")
+		require.Equal(t, exitDone, code, stdout)
+		require.Regexp(t, `(?m)^devca +- +- +yes +yes`, stdout, "this side sees what the CA publishes")
+		return nil
+	})
+	require.NoError(t, err, out.String())
+}

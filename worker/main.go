@@ -9,12 +9,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -55,37 +58,46 @@ func run(ctx context.Context, args []string) error {
 	log := c.Log.Logger()
 	defer func() { _ = log.Sync() }()
 
-	store, err := identitymanager.Configured(ctx, c)
-	if err != nil {
+	w := worker{log: log, config: c}
+	if w.cas, err = configured.Authorities(c.CAs); err != nil {
 		return err
 	}
-	defer func() { _ = store.Close() }()
-	if err := store.CheckSchema(ctx); err != nil {
-		return err
-	}
-	authorities, err := configured.Authorities(c.CAs)
-	if err != nil {
-		return err
-	}
-	settings, err := settings(c)
-	if err != nil {
-		return err
+	if c.Worker.Serves != config.ServesCAs {
+		if w.store, err = identitymanager.Configured(ctx, c); err != nil {
+			return err
+		}
+		defer func() { _ = w.store.Close() }()
+		if err := w.store.CheckSchema(ctx); err != nil {
+			return err
+		}
+		if w.settings, err = settings(c); err != nil {
+			return err
+		}
 	}
 	options, err := config.Temporal()
 	if err != nil {
 		return err
 	}
-	temporal, err := dial(ctx, log, options)
-	if err != nil {
+	if w.temporal, err = dial(ctx, log, options); err != nil {
 		return err
 	}
-	defer temporal.Close()
-	if c.SearchAttributes.Enabled {
-		if err := checkSearchAttributes(ctx, temporal, options.Namespace); err != nil {
+	defer w.temporal.Close()
+	if w.store != nil && c.SearchAttributes.Enabled {
+		if err := checkSearchAttributes(ctx, w.temporal, options.Namespace); err != nil {
 			return err
 		}
 	}
-	return serve(ctx, log, c, temporal, store, &activities.Activities{IM: store, CAs: authorities, Settings: settings})
+	return w.serve(ctx)
+}
+
+// worker is one worker process with the parts that it uses.
+type worker struct {
+	log      *zap.Logger
+	config   config.Config
+	temporal client.Client
+	cas      *ca.Authorities
+	store    *identitymanager.Store // nil if it serves CAs alone
+	settings activities.Settings
 }
 
 // dial connects to Temporal, or says within a few seconds that it cannot.
@@ -136,33 +148,30 @@ func settings(c config.Config) (activities.Settings, error) {
 const stickyTimeout = 2 * time.Second
 
 // serve polls until ctx ends, and then lets running activities end.
-func serve(ctx context.Context, log *zap.Logger, c config.Config, temporal client.Client, store *identitymanager.Store, a *activities.Activities) error {
-	sdkworker.SetStickyWorkflowCacheSize(c.Worker.Cache)
+func (w worker) serve(ctx context.Context) error {
+	sdkworker.SetStickyWorkflowCacheSize(w.config.Worker.Cache)
 	fatal := make(chan error, 1)
-	worker := sdkworker.New(temporal, c.TaskQueue, sdkworker.Options{
-		MaxConcurrentActivityExecutionSize: c.Worker.Activities,
-		WorkerStopTimeout:                  c.Worker.StopTimeout,
-		// So that a retry or a cancellation reaches a running activity soon: the
-		// default would hold heartbeats back for most of their timeout.
-		MaxHeartbeatThrottleInterval: activities.HeartbeatInterval,
-		// Shorter than what a caller waits for an answer, so that the next message
-		// after the end of a worker is answered by another one.
-		StickyScheduleToStartTimeout: stickyTimeout,
-		DisableRegistrationAliasing:  true,
-		OnFatalError:                 func(err error) { fatal <- err },
-	})
-	workflows.Register(worker)
-	a.Register(worker)
+	fail := func(err error) {
+		select {
+		case fatal <- err:
+		default: // another one ends the worker already
+		}
+	}
+	polling := w.pollers(fail)
 
-	cas := &caWatch{authorities: a.CAs}
+	cas := &caWatch{authorities: w.cas}
+	probes := health{temporal: w.temporal, cas: cas, stopping: ctx.Done()}
+	if w.store != nil {
+		probes.store = w.store
+	}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	for _, site := range []struct {
 		key, address string
 		handler      http.Handler
 	}{
-		{"worker.health_address", c.Worker.HealthAddress, health{temporal: temporal, store: store, cas: cas, stopping: ctx.Done()}.handler()},
-		{"worker.profile_address", c.Worker.ProfileAddress, profiles()},
+		{"worker.health_address", w.config.Worker.HealthAddress, probes.handler()},
+		{"worker.profile_address", w.config.Worker.ProfileAddress, profiles()},
 	} {
 		if site.address == "" {
 			continue
@@ -171,28 +180,73 @@ func serve(ctx context.Context, log *zap.Logger, c config.Config, temporal clien
 		if err != nil {
 			return fmt.Errorf("listen at %s: %w", site.key, err)
 		}
-		log.Info("Serving "+site.key, zap.String("address", listener.Addr().String()))
+		w.log.Info("Serving "+site.key, zap.String("address", listener.Addr().String()))
 		go func() {
 			if err := serveHTTP(serving, listener, site.handler); err != nil {
-				fatal <- fmt.Errorf("serve %s: %w", site.key, err)
+				fail(fmt.Errorf("serve %s: %w", site.key, err))
 			}
 		}()
 	}
-	go keepCheckpoints(serving, log, c.Audit, store)
-	if err := worker.Start(); err != nil {
-		return fmt.Errorf("start polling: %w", err)
+	if w.store != nil {
+		go keepCheckpoints(serving, w.log, w.config.Audit, w.store)
 	}
-	log.Info("Worker is ready", startFields(c, a.CAs)...)
-	go cas.watch(serving, log)
+	for queue, poller := range polling {
+		if err := poller.Start(); err != nil {
+			return fmt.Errorf("start polling task queue %s: %w", queue, err)
+		}
+	}
+	w.log.Info("Worker is ready", w.startFields(slices.Sorted(maps.Keys(polling)))...)
+	go cas.watch(serving, w.log)
 	var err error
 	select {
 	case <-ctx.Done():
-		log.Info("Stopping: running activities may end", zap.Duration("atMost", c.Worker.StopTimeout))
+		w.log.Info("Stopping: running activities may end", zap.Duration("atMost", w.config.Worker.StopTimeout))
 	case err = <-fatal:
 	}
-	worker.Stop()
-	log.Info("Worker has stopped")
+	var stopping sync.WaitGroup
+	for _, poller := range polling {
+		stopping.Go(poller.Stop)
+	}
+	stopping.Wait()
+	w.log.Info("Worker has stopped")
 	return err
+}
+
+// pollers makes one for each task queue that is served.
+func (w worker) pollers(fatal func(error)) map[string]sdkworker.Worker {
+	options := sdkworker.Options{
+		MaxConcurrentActivityExecutionSize: w.config.Worker.Activities,
+		WorkerStopTimeout:                  w.config.Worker.StopTimeout,
+		// So that a retry or a cancellation reaches a running activity soon: the
+		// default would hold heartbeats back for most of their timeout.
+		MaxHeartbeatThrottleInterval: activities.HeartbeatInterval,
+		// Shorter than what a caller waits for an answer, so that the next message
+		// after the end of a worker is answered by another one.
+		StickyScheduleToStartTimeout: stickyTimeout,
+		DisableRegistrationAliasing:  true,
+		OnFatalError:                 fatal,
+	}
+	a := &activities.Activities{CAs: w.cas, Settings: w.settings}
+	polling := map[string]sdkworker.Worker{}
+	if w.store != nil {
+		a.IM = w.store
+		processes := sdkworker.New(w.temporal, w.config.TaskQueue, options)
+		workflows.Register(processes)
+		a.Register(processes)
+		polling[w.config.TaskQueue] = processes
+	}
+	if w.config.Worker.Serves == config.ServesProcesses {
+		return polling
+	}
+	for _, queue := range w.config.CAQueues() {
+		if polling[queue] != nil {
+			continue // the CA's queue is the processes' own
+		}
+		options.DisableWorkflowWorker = true
+		polling[queue] = sdkworker.New(w.temporal, queue, options)
+		a.RegisterCA(polling[queue])
+	}
+	return polling
 }
 
 // profiles are Go's own: processor time, memory, goroutines.
@@ -205,17 +259,19 @@ func profiles() http.Handler {
 }
 
 // startFields say what this worker runs with, without any secret.
-func startFields(c config.Config, authorities *ca.Authorities) []zap.Field {
+func (w worker) startFields(queues []string) []zap.Field {
 	names := []string{}
-	for _, a := range authorities.All() {
+	for _, a := range w.cas.All() {
 		names = append(names, a.Name)
 	}
-	return []zap.Field{
-		zap.String("taskQueue", c.TaskQueue),
-		zap.Strings("processes", []string{workflows.Lock, workflows.LockForOperator}),
-		zap.Strings("cas", names),
-		zap.String("store", c.Store.Driver),
-		zap.Bool("searchAttributes", c.SearchAttributes.Enabled),
-		zap.Duration("deadline", c.Lock.Deadline),
+	fields := []zap.Field{zap.Strings("taskQueues", queues), zap.Strings("cas", names)}
+	if w.store == nil {
+		return fields
 	}
+	return append(fields,
+		zap.Strings("processes", []string{workflows.Lock, workflows.LockForOperator}),
+		zap.String("store", w.config.Store.Driver),
+		zap.Bool("searchAttributes", w.config.SearchAttributes.Enabled),
+		zap.Duration("deadline", w.config.Lock.Deadline),
+	)
 }

@@ -232,7 +232,7 @@ func (b *branch) id(l *lock) string {
 // revokeAtCA has the open certificates of a branch revoked at its CA, each with
 // a proof. It returns early with what is done if some need an operator.
 func (l *lock) revokeAtCA(ctx workflow.Context, b *branch, open []int) error {
-	in := activities.RevokeAtCAInput{CA: b.ca, Reason: l.Reason, RequestedAt: l.RequestedAt, Asked: b.asked}
+	in := activities.RevokeAtCAInput{CA: b.ca, MobileID: l.request.MobileID, Reason: l.Reason, RequestedAt: l.RequestedAt, Asked: b.asked}
 	for _, i := range open {
 		in.Certificates = append(in.Certificates, l.Certificates[i])
 	}

@@ -1,12 +1,16 @@
 package ca
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"mobileid"
 )
@@ -22,17 +26,27 @@ type Authority struct {
 	// Issuer is the certificate of the CA, by which proofs are checked and
 	// certificates find the CA that issued them.
 	Issuer *x509.Certificate
-	// Driver speaks to the CA.
+	// Driver speaks to the CA; nil if workers that poll TaskQueue alone reach it, in
+	// the CA's own network zone, where its credentials lie too.
 	Driver Driver
 	// OCSP is the responder that others ask, and CRL the list that others read;
 	// nil if the CA has none. See [NewOCSP] and [NewCRL].
 	OCSP Source
 	CRL  Publication
 
+	// Reasons is what is sent in the place of a reason: where the driver does not
+	// take one, or the CA's policy gives it another meaning. keyCompromise is never
+	// sent as anything else, because others act on it.
+	Reasons map[mobileid.Reason]mobileid.Reason
+
 	// RequestTimeout bounds one call to the CA or to a source; zero means 10 s.
 	RequestTimeout time.Duration
 	// Concurrency is how many certificates of one lock are tried at once.
 	Concurrency int
+	// Limit is how many calls to the CA this process may make: requests to revoke
+	// and to read the status. nil is as many as it likes. A call waits for its turn
+	// before its time-out begins.
+	Limit *rate.Limiter
 	// TaskQueue is that of the worker that reaches the CA; empty: the processes' own.
 	TaskQueue string
 	// ProofWait is how long a lock waits until others see the revocation: zero is
@@ -79,13 +93,64 @@ func (a *Authority) faults() []error {
 		add("request time-out is negative")
 	}
 	if a.Driver == nil {
-		add("has no driver")
+		if a.TaskQueue == "" {
+			add("has no driver, and no task queue of workers that have one")
+		}
 		return faults
 	}
 	if !a.Driver.Capabilities().HasStatus && a.OCSP == nil && a.CRL == nil {
 		add("needs an OCSP responder or a CRL, because its driver cannot read the status: nothing could prove a revocation")
 	}
+	for _, problem := range a.reasonFaults() {
+		add(problem)
+	}
 	return faults
+}
+
+// reasonFaults reports what a lock could ask for and the CA would not be sent: that
+// is known when the worker starts, and not when somebody's phone is lost.
+func (a *Authority) reasonFaults() []string {
+	can := a.Driver.Capabilities()
+	var problems []string
+	for _, from := range slices.Sorted(maps.Keys(a.Reasons)) {
+		to := a.Reasons[from]
+		switch {
+		case !slices.Contains(mobileid.LockReasons(), from):
+			problems = append(problems, fmt.Sprintf("reason %q is mapped, which no lock sends", from))
+		case from == mobileid.KeyCompromise && to != from:
+			problems = append(problems, fmt.Sprintf("keyCompromise is mapped to %q: others act on it, so it is never sent as anything else", to))
+		case !can.Takes(to):
+			problems = append(problems, fmt.Sprintf("reason %q is mapped to %q, which the driver does not take", from, to))
+		}
+	}
+	for _, reason := range mobileid.LockReasons() {
+		if _, mapped := a.Reasons[reason]; !mapped && !can.Takes(reason) {
+			problems = append(problems, fmt.Sprintf("the driver does not take reason %q: map it to one that it takes", reason))
+		}
+	}
+	return problems
+}
+
+// reason is what is sent for the reason of a lock.
+func (a *Authority) reason(asked mobileid.Reason) mobileid.Reason {
+	if asked == "" {
+		asked = mobileid.Unspecified
+	}
+	if sent, mapped := a.Reasons[asked]; mapped {
+		return sent
+	}
+	return asked
+}
+
+// turn waits until this process may call the CA.
+func (a *Authority) turn(ctx context.Context) error {
+	if a.Limit == nil {
+		return nil
+	}
+	if err := a.Limit.Wait(ctx); err != nil {
+		return &Error{Kind: Unavailable, Op: "wait for a turn at " + a.Name, Err: err}
+	}
+	return nil
 }
 
 // Authorities are the configured CAs.

@@ -25,7 +25,9 @@ func TestNewAuthoritiesReportsAllFaultsAtOnce(t *testing.T) {
 		{Name: "e", Issuer: user.cert, Driver: good},
 		{Name: "f", Issuer: newCA(t, "F").cert, Driver: &fakeDriver{}},
 		{Issuer: newCA(t, "G").cert, Driver: good, RequestTimeout: -1},
+		{Name: "h", Issuer: newCA(t, "H").cert, TaskQueue: "zone"},
 	})
+	require.NotContains(t, err.Error(), `CA "h"`, "workers in its zone have the driver")
 	for _, fault := range []string{
 		"CA number 2 is missing",
 		`CA "a" is configured twice`,
@@ -38,6 +40,41 @@ func TestNewAuthoritiesReportsAllFaultsAtOnce(t *testing.T) {
 		`CA "": request time-out is negative`,
 	} {
 		require.ErrorContains(t, err, fault)
+	}
+}
+
+// What a lock may ask for is sent, or the worker does not start.
+func TestReasonsAreCheckedAtStart(t *testing.T) {
+	issuer := newCA(t, "CA")
+	type reasons = map[mobileid.Reason]mobileid.Reason
+	most := []mobileid.Reason{mobileid.KeyCompromise, mobileid.AffiliationChanged, mobileid.Superseded, mobileid.CessationOfOperation}
+	for name, test := range map[string]struct {
+		takes  []mobileid.Reason // nil: all
+		mapped reasons
+		fault  string
+	}{
+		"all are taken":                    {},
+		"one is not":                       {takes: most, fault: `does not take reason "privilegeWithdrawn"`},
+		"one is not, and is mapped":        {takes: most, mapped: reasons{mobileid.PrivilegeWithdrawn: mobileid.CessationOfOperation}},
+		"mapped to what is not taken":      {takes: most, mapped: reasons{mobileid.PrivilegeWithdrawn: mobileid.CACompromise}, fault: `mapped to "cACompromise", which the driver does not take`},
+		"mapped to a hold":                 {mapped: reasons{mobileid.Superseded: mobileid.CertificateHold}, fault: "certificateHold"},
+		"a stronger one":                   {mapped: reasons{mobileid.Superseded: mobileid.KeyCompromise}},
+		"keyCompromise weakened":           {mapped: reasons{mobileid.KeyCompromise: mobileid.Unspecified}, fault: "never sent as anything else"},
+		"keyCompromise not taken":          {takes: []mobileid.Reason{}, fault: `does not take reason "keyCompromise"`},
+		"keyCompromise not taken, weaker":  {takes: []mobileid.Reason{}, mapped: reasons{mobileid.KeyCompromise: mobileid.Superseded}, fault: "never sent as anything else"},
+		"a reason that no lock sends":      {mapped: reasons{mobileid.CertificateHold: mobileid.Superseded}, fault: "which no lock sends"},
+		"a word that is no reason":         {mapped: reasons{"lost": mobileid.Superseded}, fault: "which no lock sends"},
+		"unspecified sent as another word": {mapped: reasons{mobileid.Unspecified: mobileid.CessationOfOperation}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			driver := &fakeDriver{capabilities: Capabilities{HasStatus: true, CarriesReason: true, Reasons: test.takes}}
+			_, err := NewAuthorities([]*Authority{{Name: "ca", Issuer: issuer.cert, Driver: driver, Reasons: test.mapped}})
+			if test.fault == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, test.fault)
+		})
 	}
 }
 

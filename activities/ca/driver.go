@@ -13,6 +13,7 @@ package ca
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"mobileid"
@@ -45,6 +46,16 @@ type Capabilities struct {
 	CarriesReason bool // the reason reaches the CA and can be read back
 	HasStatus     bool // Status has a source other than OCSP and CRL
 	NeedsDER      bool // Revoke needs Certificate.DER
+	TakesDER      bool // Revoke can do more with Certificate.DER than without
+	// Reasons are those that Revoke takes beside unspecified; nil is every one that
+	// revokes for good. All others it refuses as BadReason. Where no reason is
+	// carried, they are those that it lets pass without.
+	Reasons []mobileid.Reason
+}
+
+// Takes reports whether Revoke takes the reason.
+func (c Capabilities) Takes(reason mobileid.Reason) bool {
+	return reason.Final() && (c.Reasons == nil || reason == mobileid.Unspecified || slices.Contains(c.Reasons, reason))
 }
 
 // Certificate names the certificate to a driver.
@@ -52,7 +63,7 @@ type Certificate struct {
 	mobileid.CertificateID
 	IssuerDN string    `json:"issuerDn"`
 	NotAfter time.Time `json:"notAfter"`
-	DER      []byte    `json:"der,omitempty"` // only where the driver needs it
+	DER      []byte    `json:"der,omitempty"` // only where the driver takes it
 }
 
 // Outcome is how a CA answered a request to revoke. None of them is proof.

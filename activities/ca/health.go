@@ -32,7 +32,7 @@ type Credentialed interface {
 // not well: its locks wait, and those of other CAs do not.
 type Health struct {
 	CA       string    `json:"ca"`
-	Driver   Part      `json:"driver"` // reached, and the credentials accepted
+	Driver   *Part     `json:"driver,omitempty"` // reached, and the credentials accepted; nil if other workers reach it
 	OCSP     *Part     `json:"ocsp,omitempty"`
 	CRL      *Part     `json:"crl,omitempty"`
 	Until    time.Time `json:"credentialsUntil,omitzero"` // the first end of the credentials
@@ -69,7 +69,10 @@ func (a *Authority) Health(ctx context.Context) Health {
 			part.OK = true
 		})
 	}
-	look(&h.Driver, func(ctx context.Context) error { return a.checkDriver(ctx, probe) })
+	if a.Driver != nil {
+		h.Driver = &Part{}
+		look(h.Driver, func(ctx context.Context) error { return a.checkDriver(ctx, probe) })
+	}
 	if a.OCSP != nil {
 		h.OCSP = &Part{}
 		look(h.OCSP, func(ctx context.Context) error {
@@ -111,7 +114,7 @@ func (h *Health) warn(a *Authority) {
 	for _, looked := range []struct {
 		what string
 		part *Part
-	}{{"driver", &h.Driver}, {"OCSP", h.OCSP}, {"CRL", h.CRL}} {
+	}{{"driver", h.Driver}, {"OCSP", h.OCSP}, {"CRL", h.CRL}} {
 		if looked.part != nil && !looked.part.OK {
 			warn("%s: %s", looked.what, looked.part.Error)
 		}

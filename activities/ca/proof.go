@@ -108,7 +108,7 @@ func (a *Authority) ask(ctx context.Context, cert Certificate) []testimony {
 		check  func(context.Context, Certificate) (Evidence, error)
 	}
 	var questions []question
-	if a.Driver.Capabilities().HasStatus {
+	if a.Driver != nil && a.Driver.Capabilities().HasStatus {
 		questions = append(questions, question{mobileid.ProofFromCA, a.Driver.Status})
 	}
 	if a.OCSP != nil {
@@ -121,6 +121,12 @@ func (a *Authority) ask(ctx context.Context, cert Certificate) []testimony {
 	var group sync.WaitGroup
 	for i, q := range questions {
 		group.Go(func() {
+			if q.source == mobileid.ProofFromCA {
+				if err := a.turn(ctx); err != nil {
+					said[i] = testimony{source: q.source, err: err}
+					return
+				}
+			}
 			ctx, cancel := context.WithTimeout(ctx, a.requestTimeout())
 			defer cancel()
 			evidence, err := q.check(ctx, cert)

@@ -67,9 +67,7 @@ type attempt struct {
 }
 
 func (a *Authority) newAttempt(cert Certificate, reason mobileid.Reason, requestedAt time.Time) *attempt {
-	if reason == "" {
-		reason = mobileid.Unspecified
-	}
+	reason = a.reason(reason)
 	return &attempt{
 		authority:   a,
 		cert:        cert,
@@ -148,6 +146,9 @@ func (t *attempt) request(ctx context.Context) (Answer, error) {
 	}
 	if driver.Capabilities().NeedsDER && len(t.cert.DER) == 0 {
 		return Answer{}, t.error(Unsupported, errors.New("the driver needs the certificate itself, which is not at hand"))
+	}
+	if err := t.authority.turn(ctx); err != nil {
+		return Answer{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.authority.requestTimeout())
 	defer cancel()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"mobileid"
 )
@@ -243,27 +244,54 @@ func TestRevokeSendsTheReasonOrNothing(t *testing.T) {
 	for name, test := range map[string]struct {
 		reason, sent mobileid.Reason
 	}{
-		"a final one":     {mobileid.KeyCompromise, mobileid.KeyCompromise},
-		"none":            {"", mobileid.Unspecified},
-		"certificateHold": {mobileid.CertificateHold, ""},
-		"removeFromCRL":   {mobileid.RemoveFromCRL, ""},
-		"nonsense":        {"lost", ""},
+		"a final one":        {mobileid.KeyCompromise, mobileid.KeyCompromise},
+		"none":               {"", mobileid.Unspecified},
+		"certificateHold":    {mobileid.CertificateHold, ""},
+		"removeFromCRL":      {mobileid.RemoveFromCRL, ""},
+		"nonsense":           {"lost", ""},
+		"one that is mapped": {mobileid.PrivilegeWithdrawn, mobileid.CessationOfOperation},
 	} {
 		t.Run(name, func(t *testing.T) {
 			driver := &fakeDriver{
 				answers: answers(Answer{Outcome: Revoked}), statuses: status(says(mobileid.StatusGood)),
 				capabilities: Capabilities{HasStatus: true},
 			}
-			a := &Authority{Name: "ca", Issuer: issuer.cert, Driver: driver, Now: clockAt(noon)}
-			_, err := a.Revoke(t.Context(), userOf(issuer), test.reason, false, noon)
+			a := &Authority{
+				Name: "ca", Issuer: issuer.cert, Driver: driver, Now: clockAt(noon),
+				Reasons: map[mobileid.Reason]mobileid.Reason{mobileid.PrivilegeWithdrawn: mobileid.CessationOfOperation},
+			}
+			result, err := a.Revoke(t.Context(), userOf(issuer), test.reason, false, noon)
 			if test.sent == "" {
 				requireKind(t, BadReason, err)
 				require.Empty(t, driver.reasons)
 				return
 			}
 			require.Equal(t, []mobileid.Reason{test.sent}, driver.reasons)
+			require.Equal(t, test.sent, result.Reason, "the record says what was sent")
 		})
 	}
+}
+
+// The process as a whole keeps to the limit, and one that cannot wait for its turn
+// has sent nothing.
+func TestRateLimit(t *testing.T) {
+	issuer := newCA(t, "CA")
+	driver := &fakeDriver{
+		answers: answers(Answer{Outcome: Revoked}), statuses: status(says(mobileid.StatusRevoked)), capabilities: Capabilities{HasStatus: true},
+	}
+	a := &Authority{Name: "ca", Issuer: issuer.cert, Driver: driver, Now: clockAt(noon), Limit: rate.NewLimiter(rate.Every(time.Hour), 3)}
+	_, err := a.Revoke(t.Context(), userOf(issuer), mobileid.Superseded, false, noon)
+	require.NoError(t, err)
+	require.Equal(t, []string{"revoke", "status"}, driver.calls, "two of the three calls of this hour")
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err = a.Revoke(ctx, userOf(issuer), mobileid.Superseded, false, noon)
+	requireKind(t, Ambiguous, err)
+	require.Equal(t, []string{"revoke", "status", "revoke"}, driver.calls, "the proof has no turn any more")
+	_, err = a.Revoke(ctx, userOf(issuer), mobileid.Superseded, false, noon)
+	requireKind(t, Unavailable, err)
+	require.Len(t, driver.calls, 3, "nothing was sent")
 }
 
 // Nothing was sent, so that nothing is known about the expired certificate.

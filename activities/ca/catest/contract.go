@@ -428,8 +428,10 @@ func reasons(t *testing.T, u *underTest) {
 	}
 	for _, reason := range all {
 		t.Run(string(reason), func(t *testing.T) {
+			taken := reason == mobileid.Unspecified || slices.Contains(u.Reasons, reason)
+			require.Equal(t, taken, s.Driver.Capabilities().Takes(reason), "configuration is checked by what the driver says")
 			cert := s.issue(t, IssueRequest{})
-			if reason != mobileid.Unspecified && !slices.Contains(u.Reasons, reason) {
+			if !taken {
 				_, err := s.Driver.Revoke(t.Context(), Name(t, cert), reason)
 				require.Equal(t, ca.BadReason, kindOf(t, err))
 				requireNotRevoked(t, a, cert)

@@ -10,6 +10,9 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/time/rate"
+
+	"mobileid"
 	"mobileid/activities/ca"
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/ca/ejbca"
@@ -56,8 +59,13 @@ func authority(c config.CA) (*ca.Authority, error) {
 		RequestTimeout: c.CallTimeout,
 		Concurrency:    c.Concurrency,
 		TaskQueue:      c.TaskQueue,
+		Reasons:        reasons(c.Reasons),
 		ProofWait:      wait,
 		ApprovalWait:   c.ApprovalWait,
+	}
+	if c.RateLimit > 0 {
+		// What was not used within a second is lost, so a burst is a second's worth.
+		a.Limit = rate.NewLimiter(rate.Limit(c.RateLimit), max(1, int(c.RateLimit)))
 	}
 	if c.OCSPURL != "" {
 		if a.OCSP, err = ca.NewOCSP(c.OCSPURL, issuer, ca.NewHTTPClient(c.CallTimeout), time.Now); err != nil {
@@ -72,8 +80,19 @@ func authority(c config.CA) (*ca.Authority, error) {
 	return a, nil
 }
 
+func reasons(list []config.ReasonMap) map[mobileid.Reason]mobileid.Reason {
+	reasons := make(map[mobileid.Reason]mobileid.Reason, len(list))
+	for _, m := range list {
+		reasons[mobileid.Reason(m.From)] = mobileid.Reason(m.To)
+	}
+	return reasons
+}
+
+// driver returns nil for a CA that other workers reach.
 func driver(c config.CA) (ca.Driver, error) {
 	switch c.Driver {
+	case "":
+		return nil, nil //nolint:nilnil // see ca.Authority.Driver
 	case "devca":
 		return devca.NewDriver(devca.DriverOptions{
 			URL:            c.URL,

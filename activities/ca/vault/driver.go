@@ -109,7 +109,9 @@ func (d *Driver) Credentials() []*x509.Certificate {
 }
 
 // Capabilities implements [ca.Driver].
-func (*Driver) Capabilities() ca.Capabilities { return ca.Capabilities{HasStatus: true} }
+func (*Driver) Capabilities() ca.Capabilities {
+	return ca.Capabilities{HasStatus: true, TakesDER: true}
+}
 
 // envelope is every answer of Vault in JSON.
 type envelope struct {
