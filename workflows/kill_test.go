@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -43,6 +44,7 @@ type child struct {
 	Wait     time.Duration
 	Settings activities.Settings
 
+	Passes int            // how often it passes its point unharmed
 	Point  string         // for example Lock/after: the effect is there, and nobody was told
 	Signal syscall.Signal // what the process sends to itself there
 }
@@ -81,16 +83,14 @@ func runChild(spec string) error {
 	if err != nil {
 		return err
 	}
-	var once sync.Once
+	var passed atomic.Int32
 	hit := func(point string) {
-		if point == c.Point {
-			once.Do(func() {
-				_ = syscall.Kill(os.Getpid(), c.Signal)
-				// The signal may take a moment to stop all threads. To go on
-				// meanwhile could mean to sleep with SQLite's write lock in hand,
-				// which nobody can take away.
-				time.Sleep(100 * time.Millisecond)
-			})
+		if point == c.Point && int(passed.Add(1)) == c.Passes+1 {
+			_ = syscall.Kill(os.Getpid(), c.Signal)
+			// The signal may take a moment to stop all threads. To go on
+			// meanwhile could mean to sleep with SQLite's write lock in hand,
+			// which nobody can take away.
+			time.Sleep(100 * time.Millisecond)
 		}
 	}
 	authority, err := newAuthority("devca", issuer, &pointedDriver{Driver: driver, hit: hit}, c.OCSPURL, c.CRLURL, c.Wait)
@@ -163,7 +163,14 @@ func (p *pointedDriver) Status(ctx context.Context, cert ca.Certificate) (ca.Evi
 // startChild starts a worker process for an installation.
 func (i *installation) startChild(point string, signal syscall.Signal) *exec.Cmd {
 	i.t.Helper()
+	return i.startChildThatPasses(0, point, signal)
+}
+
+// startChildThatPasses starts one that meets its end the next time after so many.
+func (i *installation) startChildThatPasses(passes int, point string, signal syscall.Signal) *exec.Cmd {
+	i.t.Helper()
 	spec, err := json.Marshal(child{
+		Passes: passes,
 		Address: server.address, Queue: i.queue, Database: i.database, Driver: i.ca.DriverOptions(),
 		Issuer: i.ca.Certificate().Raw, OCSPURL: i.ca.OCSPURL(), CRLURL: i.ca.CRLURL(), Wait: i.wait, Settings: i.settings,
 		Point: point, Signal: signal,
@@ -239,12 +246,7 @@ func TestWorkerKilledAtEveryStep(t *testing.T) {
 			id := i.mobileID(2)
 			cmd := i.startChild(point, syscall.SIGKILL)
 			i.start(id, object{"mobileId": id, "userId": "anna", "confirmed": true})
-			err := cmd.Wait()
-			var exit *exec.ExitError
-			require.ErrorAs(t, err, &exit)
-			status, ok := exit.Sys().(syscall.WaitStatus)
-			require.True(t, ok)
-			require.Equal(t, syscall.SIGKILL, status.Signal(), "it ended at its point")
+			requireKilled(t, cmd)
 
 			i.startWorker()
 			result, err := i.execution(id)
@@ -253,6 +255,41 @@ func TestWorkerKilledAtEveryStep(t *testing.T) {
 			i.requireOneOfEach(id)
 		})
 	}
+}
+
+func requireKilled(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	require.True(t, ok)
+	require.Equal(t, syscall.SIGKILL, status.Signal(), "it ended at its point")
+}
+
+// A hundred certificates are one step. A worker that is killed half-way through, with
+// answers of the CA that nobody has seen, costs no certificate a second request.
+func TestHundredCertificatesResumedInTheMiddle(t *testing.T) {
+	t.Parallel()
+	i := installStopped(t)
+	id := i.mobileID(100)
+	cmd := i.startChildThatPasses(50, "Revoke/after", syscall.SIGKILL)
+	i.start(id, object{"mobileId": id, "userId": "anna", "confirmed": true})
+	requireKilled(t, cmd)
+	revoked := 0
+	for _, c := range i.read(id).Certificates {
+		require.Equal(t, mobileid.CertificateValid, c.State, "Identity Manager takes over all of a step, or nothing")
+		revoked += i.ca.Revokes(c.Serial)
+	}
+	require.GreaterOrEqual(t, revoked, 51)
+	require.Less(t, revoked, 100)
+
+	i.startWorker()
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
+	i.requireOneOfEach(id)
+	require.LessOrEqual(t, i.length(id), 28)
 }
 
 // A worker that sleeps longer than every time-out, and wakes up after another
