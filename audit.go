@@ -16,6 +16,15 @@ const (
 	EventVisible   Event = "visible"   // others can see the revocation
 )
 
+// The events of Get mobile ID. The chain of a mobile ID begins with the grant.
+const (
+	EventGranted    Event = "granted"    // a backend or an operator let the user get it
+	EventRegistered Event = "registered" // it is being created, and the grant is used up
+	EventIssued     Event = "issued"     // a CA issued certificates for it
+	EventActivated  Event = "activated"  // it is on the phone, and active
+	EventAbandoned  Event = "abandoned"  // it did not come into being, and is locked
+)
+
 // Process names the run of a process on whose behalf something is recorded.
 // The three together are the idempotency key of what the process writes.
 type Process struct {
@@ -43,8 +52,10 @@ type Record struct {
 	Reason       Reason              `json:"reason,omitempty"`
 	From         State               `json:"from,omitempty"` // locked and resumed: the state before
 	Refusal      *Refusal            `json:"refusal,omitempty"`
+	Failure      *Failure            `json:"failure,omitempty"` // abandoned: why
 	CA           string              `json:"ca,omitempty"`
 	Certificates []CertificateResult `json:"certificates,omitempty"`
+	Owner        string              `json:"owner,omitempty"` // granted and registered: for whom
 }
 
 // AuditMark is the place of a record in the audit chain of its mobile ID.

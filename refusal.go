@@ -6,13 +6,14 @@ import "strconv"
 // workflow, of an update, and in the JSON of every program.
 type RefusalType string
 
-// The types of refusals. The first four end a process before Next was
-// accepted; the last two answer a message that came too late.
+// The types of refusals. The first five end a process before Next was accepted;
+// the last two answer a message that came too late.
 const (
 	TypeInvalidRequest    RefusalType = "InvalidRequest"
 	TypeMobileIDNotFound  RefusalType = "MobileIDNotFound"
 	TypeMobileIDNotActive RefusalType = "MobileIDNotActive"
 	TypeNotEntitled       RefusalType = "NotEntitled"
+	TypeMobileIDActive    RefusalType = "MobileIDAlreadyActive" // Get: the user has one that is live
 	TypeAlreadyConfirmed  RefusalType = "AlreadyConfirmed"
 	TypeAlreadyCancelled  RefusalType = "AlreadyCancelled"
 )
@@ -32,6 +33,7 @@ var (
 	ErrMobileIDNotFound  = &Refusal{Type: TypeMobileIDNotFound}
 	ErrMobileIDNotActive = &Refusal{Type: TypeMobileIDNotActive}
 	ErrNotEntitled       = &Refusal{Type: TypeNotEntitled}
+	ErrMobileIDActive    = &Refusal{Type: TypeMobileIDActive}
 	ErrAlreadyConfirmed  = &Refusal{Type: TypeAlreadyConfirmed}
 	ErrAlreadyCancelled  = &Refusal{Type: TypeAlreadyCancelled}
 )
@@ -62,6 +64,11 @@ func NotActive(state State) *Refusal {
 		message = "the mobile ID is locked already, and nothing is left to do"
 	}
 	return &Refusal{Type: TypeMobileIDNotActive, State: state, Message: message}
+}
+
+// AlreadyActive refuses a new mobile ID while an old one can be used.
+func AlreadyActive() *Refusal {
+	return &Refusal{Type: TypeMobileIDActive, Message: "the user has an active mobile ID: lock it first, or keep it"}
 }
 
 // NotEntitled refuses a user who may not use the process, and says why.

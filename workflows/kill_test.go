@@ -170,7 +170,7 @@ func (i *installation) startChild(point string, signal syscall.Signal) *exec.Cmd
 func (i *installation) startChildThatPasses(passes int, point string, signal syscall.Signal) *exec.Cmd {
 	i.t.Helper()
 	spec, err := json.Marshal(child{
-		Passes: passes,
+		Passes:  passes,
 		Address: server.address, Queue: i.queue, Database: i.database, Driver: i.ca.DriverOptions(),
 		Issuer: i.ca.Certificate().Raw, OCSPURL: i.ca.OCSPURL(), CRLURL: i.ca.CRLURL(), Wait: i.wait, Settings: i.settings,
 		Point: point, Signal: signal,
