@@ -1,6 +1,8 @@
 package devca
 
 import (
+	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,11 +16,14 @@ import (
 
 const (
 	certificatesPath = "/v1/certificates"
+	keysPath         = "/v1/keys"
 	// maxAPIRequest is the longest body that is read, in bytes.
 	maxAPIRequest = 64 << 10
 	maxDays       = 3650
 	// codeBadReason is the error that callers tell apart from others of its status.
 	codeBadReason = "badReason"
+	// codeUnknownKey tells an answer about a key from a wrong address.
+	codeUnknownKey = "unknownKey"
 )
 
 // issueBody, issuedBody and revokeBody are the JSON bodies of the API, and
@@ -28,6 +33,7 @@ type (
 		CSR     string  `json:"csr"` // PEM
 		Profile Profile `json:"profile"`
 		Days    int     `json:"days"`
+		Once    bool    `json:"once,omitempty"` // one certificate for the key, however often it is asked for
 	}
 	issuedBody struct {
 		Serial      string `json:"serial"`
@@ -47,6 +53,7 @@ type (
 // refuses everything.
 //
 //	POST /v1/certificates                  {"csr", "profile", "days"}: 201 {"serial", "certificate"}
+//	GET  /v1/keys/{SHA-256 of the SubjectPublicKeyInfo, in hex}  200 {"serial", "certificate"}, if it was issued once; 404 "unknownKey"
 //	GET  /v1/certificates/{serial}         200 CertificateStatus; 404 {"status": "unknown"}
 //	POST /v1/certificates/{serial}/revoke  {"reason"}: 200 CertificateStatus; 409 the same if it is revoked for good already
 //	POST /v1/certificates/{serial}/release {}: 200 CertificateStatus; 409 the same if it is not on hold
@@ -59,6 +66,7 @@ func (s *Server) API() http.Handler {
 	mux := http.NewServeMux()
 	for path, methods := range map[string]map[string]http.HandlerFunc{
 		certificatesPath:                       {http.MethodPost: s.serveIssue},
+		keysPath + "/{key}":                    {http.MethodGet: s.serveIssued},
 		certificatesPath + "/{serial}":         {http.MethodGet: withSerial(s.serveStatus)},
 		certificatesPath + "/{serial}/revoke":  {http.MethodPost: withSerial(s.serveRevoke)},
 		certificatesPath + "/{serial}/release": {http.MethodPost: withSerial(s.serveRelease)},
@@ -114,12 +122,34 @@ func (s *Server) serveIssue(w http.ResponseWriter, r *http.Request) {
 		Profile:   body.Profile,
 		NotBefore: s.now(),
 		Validity:  time.Duration(body.Days) * 24 * time.Hour,
+		Once:      body.Once,
 	})
 	if err != nil {
 		s.refuse(w, err)
 		return
 	}
-	writeJSON(w, http.StatusCreated, issuedBody{Serial: cert.SerialNumber.Text(16), Certificate: string(encodeCertificate(cert.Raw))})
+	writeJSON(w, http.StatusCreated, newIssuedBody(cert))
+}
+
+func newIssuedBody(cert *x509.Certificate) issuedBody {
+	return issuedBody{Serial: cert.SerialNumber.Text(16), Certificate: string(encodeCertificate(cert.Raw))}
+}
+
+func (s *Server) serveIssued(w http.ResponseWriter, r *http.Request) {
+	var key keyHash
+	if n, err := hex.Decode(key[:], []byte(r.PathValue("key"))); err != nil || n != len(key) || len(r.PathValue("key")) != hex.EncodedLen(len(key)) {
+		writeError(w, http.StatusBadRequest, "badRequest", "the key is no SHA-256 in hex")
+		return
+	}
+	cert, err := s.Issued(r.Context(), key)
+	switch {
+	case errors.Is(err, ErrUnknownKey):
+		writeError(w, http.StatusNotFound, codeUnknownKey, err.Error())
+	case err != nil:
+		s.refuse(w, err)
+	default:
+		writeJSON(w, http.StatusOK, newIssuedBody(cert))
+	}
 }
 
 func (s *Server) serveStatus(w http.ResponseWriter, r *http.Request, serial *big.Int) {

@@ -62,3 +62,16 @@ func deniedDriver(t testing.TB, c *devcatest.CA) *devca.Driver {
 	t.Cleanup(driver.Close)
 	return driver
 }
+
+func TestIssuingContract(t *testing.T) {
+	catest.RunIssuing(t, func(t testing.TB) *catest.IssuingServer {
+		c := devcatest.Start(t)
+		driver := c.Driver(t)
+		return &catest.IssuingServer{
+			Issuer: c.Certificate(), Driver: driver, Procedure: string(devca.ProfileAuthentication),
+			Faults: catest.NewFaults(driver.Client(), func(r *http.Request) bool {
+				return r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/certificates")
+			}),
+		}
+	})
+}

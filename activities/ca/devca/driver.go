@@ -3,7 +3,10 @@ package devca
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -32,7 +35,10 @@ type Driver struct {
 	client *httpcall.Client
 }
 
-var _ ca.Driver = (*Driver)(nil)
+var (
+	_ ca.Driver = (*Driver)(nil)
+	_ ca.Issuer = (*Driver)(nil)
+)
 
 // NewDriver returns a driver. It reads the files, and reports all faults of the
 // options at once; it does not connect.
@@ -85,7 +91,7 @@ func (d *Driver) Revoke(ctx context.Context, cert ca.Certificate, reason mobilei
 	if err := checkSerial(op, cert); err != nil {
 		return ca.Answer{}, err
 	}
-	answer, err := d.do(ctx, op, http.MethodPost, []string{cert.Serial, "revoke"}, revokeBody{Reason: reason})
+	answer, err := d.do(ctx, op, http.MethodPost, []string{certificatesPath, cert.Serial, "revoke"}, revokeBody{Reason: reason})
 	if err != nil {
 		return ca.Answer{}, err
 	}
@@ -114,7 +120,7 @@ func (d *Driver) Status(ctx context.Context, cert ca.Certificate) (ca.Evidence, 
 	if err := checkSerial(op, cert); err != nil {
 		return ca.Evidence{}, err
 	}
-	answer, err := d.do(ctx, op, http.MethodGet, []string{cert.Serial}, nil)
+	answer, err := d.do(ctx, op, http.MethodGet, []string{certificatesPath, cert.Serial}, nil)
 	if err != nil {
 		return ca.Evidence{}, err
 	}
@@ -142,23 +148,63 @@ func (d *Driver) Status(ctx context.Context, cert ca.Certificate) (ca.Evidence, 
 }
 
 // Issue asks for a certificate for the DER-encoded PKCS #10 request, valid from
-// now for the given days. It is no part of [ca.Driver]; its errors are the same.
+// now for the given days, and for another one each time. It is no part of
+// [ca.Driver]; its errors are the same.
 func (d *Driver) Issue(ctx context.Context, csrDER []byte, profile string, days int) (*x509.Certificate, error) {
+	return d.issue(ctx, csrDER, issueBody{Profile: Profile(profile), Days: days})
+}
+
+// IssueOnce implements [ca.Issuer]. The procedure is a [Profile]. devca counts in
+// days from now, so notAfter is up to half a day from what is asked for.
+func (d *Driver) IssueOnce(ctx context.Context, request ca.IssueRequest) (*x509.Certificate, error) {
+	days := int(time.Until(request.NotAfter).Round(24*time.Hour) / (24 * time.Hour))
+	return d.issue(ctx, request.CSR.Raw, issueBody{Profile: Profile(request.Procedure), Days: days, Once: true})
+}
+
+// Issued implements [ca.Issuer].
+func (d *Driver) Issued(ctx context.Context, csr *x509.CertificateRequest) ([]*x509.Certificate, error) {
+	const op = "look for what was issued for a key"
+	key := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
+	answer, err := d.do(ctx, op, http.MethodGet, []string{keysPath, hex.EncodeToString(key[:])}, nil)
+	if err != nil {
+		return nil, err
+	}
+	if answer.Code != http.StatusOK {
+		var body apiError
+		if answer.Code == http.StatusNotFound && json.Unmarshal(answer.Body, &body) == nil && body.Code == codeUnknownKey {
+			return nil, nil
+		}
+		return nil, failure(op, answer)
+	}
+	cert, err := readIssued(op, answer, csr.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	return []*x509.Certificate{cert}, nil
+}
+
+func (d *Driver) issue(ctx context.Context, csrDER []byte, body issueBody) (*x509.Certificate, error) {
 	const op = "issue a certificate"
-	answer, err := d.do(ctx, op, http.MethodPost, nil, issueBody{
-		CSR:     string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csrDER})),
-		Profile: Profile(profile),
-		Days:    days,
-	})
+	csr, err := x509.ParseCertificateRequest(csrDER)
+	if err != nil {
+		return nil, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
+	}
+	body.CSR = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csrDER}))
+	answer, err := d.do(ctx, op, http.MethodPost, []string{certificatesPath}, body)
 	if err != nil {
 		return nil, err
 	}
 	if answer.Code != http.StatusCreated {
 		return nil, failure(op, answer)
 	}
+	return readIssued(op, answer, csr.PublicKey)
+}
+
+// readIssued reads a certificate, which must be for the key.
+func readIssued(op string, answer httpcall.Reply, key crypto.PublicKey) (*x509.Certificate, error) {
 	var body issuedBody
-	if err = json.Unmarshal(answer.Body, &body); err != nil {
-		return nil, httpcall.Unreadable(op, err)
+	if err := answer.JSON(op, &body); err != nil {
+		return nil, err
 	}
 	der, err := decodePEM([]byte(body.Certificate), "CERTIFICATE")
 	if err != nil {
@@ -168,8 +214,7 @@ func (d *Driver) Issue(ctx context.Context, csrDER []byte, profile string, days 
 	if err != nil {
 		return nil, httpcall.Unreadable(op, err)
 	}
-	csr, err := x509.ParseCertificateRequest(csrDER)
-	if err != nil || !samePublicKey(cert.PublicKey, csr.PublicKey) {
+	if !samePublicKey(cert.PublicKey, key) {
 		return nil, httpcall.Unreadable(op, errors.New("the certificate is for another key"))
 	}
 	return cert, nil
@@ -192,7 +237,7 @@ func (d *Driver) do(ctx context.Context, op, method string, path []string, body 
 			return httpcall.Reply{}, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
 		}
 	}
-	target := d.url.JoinPath(append([]string{certificatesPath}, path...)...)
+	target := d.url.JoinPath(path...)
 	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(content))
 	if err != nil {
 		return httpcall.Reply{}, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}

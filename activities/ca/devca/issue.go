@@ -50,6 +50,9 @@ type IssueRequest struct {
 	Validity time.Duration
 	// Serial is for tests; nil means a random one of 20 bytes.
 	Serial *big.Int
+	// Once issues one certificate for the key, however often it is asked for: a
+	// repeat returns the first one, whatever else it asks.
+	Once bool
 }
 
 // Issue signs a certificate and returns it once it is on disk. It fails with
@@ -70,7 +73,12 @@ func (s *Server) Issue(ctx context.Context, request IssueRequest) (*x509.Certifi
 	if !possible {
 		return nil, fmt.Errorf("%w: its serial number is not positive or too long", ErrBadRequest)
 	}
-	number, err := s.add(serial, cert.Raw)
+	var number uint64
+	if request.Once {
+		cert, number, err = s.addOnce(serial, cert)
+	} else {
+		number, err = s.add(serial, cert.Raw)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("issue serial %s: %w", serial, err)
 	}
@@ -80,14 +88,19 @@ func (s *Server) Issue(ctx context.Context, request IssueRequest) (*x509.Certifi
 	return cert, nil
 }
 
+// add takes a certificate into the books, and returns its record.
 func (s *Server) add(serial serialNumber, der []byte) (uint64, error) {
-	argument := base64.StdEncoding.EncodeToString(der)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.enter(opIssue, serial, der)
+}
+
+// enter is add with the lock held.
+func (s *Server) enter(op operation, serial serialNumber, der []byte) (uint64, error) {
 	if _, taken := s.certificates[serial]; taken {
 		return 0, ErrSerialTaken
 	}
-	number, err := s.journal.append(record{at: s.now(), op: opIssue, serial: serial, argument: argument})
+	number, err := s.journal.append(record{at: s.now(), op: op, serial: serial, argument: base64.StdEncoding.EncodeToString(der)})
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrRefusesChanges, err)
 	}

@@ -38,9 +38,11 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type operation string
 
 const (
-	opIssue   operation = "issue"
-	opRevoke  operation = "revoke"
-	opRelease operation = "release"
+	opIssue operation = "issue"
+	// opIssueOnce issues the one certificate that its key gets.
+	opIssueOnce operation = "issueOnce"
+	opRevoke    operation = "revoke"
+	opRelease   operation = "release"
 )
 
 // noArgument stands in the argument field of a release.
@@ -170,7 +172,7 @@ func parseRecord(body []byte) (record, error) {
 	}
 	serial, _ := serialOf(integer)
 	rec := record{at: at, op: operation(fields[1]), serial: serial}
-	if rec.op != opIssue { // the certificate itself is not needed in memory
+	if rec.op != opIssue { // these certificates themselves are not needed in memory
 		rec.argument = string(fields[3])
 	}
 	return rec, nil

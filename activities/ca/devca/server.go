@@ -74,6 +74,8 @@ type Server struct {
 	mu           sync.RWMutex
 	certificates map[serialNumber]certificate
 	changes      []revocation // not yet taken over by the publisher
+	// once has the certificates that were issued once for their keys.
+	once map[keyHash]onceIssued
 
 	stop  context.CancelFunc
 	done  chan struct{} // closed when the background work has ended
@@ -96,6 +98,7 @@ func Open(dir string, options Options) (_ *Server, err error) {
 		options:      options,
 		folder:       folder(dir),
 		certificates: map[serialNumber]certificate{},
+		once:         map[keyHash]onceIssued{},
 		done:         make(chan struct{}),
 	}
 	if s.lock, err = s.folder.lock(); err != nil {
@@ -147,11 +150,14 @@ func (s *Server) load() (err error) {
 // apply repeats a recorded change in memory.
 func (s *Server) apply(rec record) error {
 	current, known := s.certificates[rec.serial]
-	if rec.op == opIssue {
+	if rec.op == opIssue || rec.op == opIssueOnce {
 		if known {
 			return fmt.Errorf("serial %s is issued twice: %w", rec.serial, ErrDamaged)
 		}
 		s.certificates[rec.serial] = certificate{}
+		if rec.op == opIssueOnce {
+			return s.applyOnce(rec)
+		}
 		return nil
 	}
 	if !known {
