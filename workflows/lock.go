@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -47,10 +46,9 @@ type lockState struct {
 	CAs          []activities.CAPolicy        `json:"cas,omitempty"`
 	NextCRL      map[string]time.Time         `json:"nextCrl,omitempty"` // by CA: when its next CRL is due
 	Audit        mobileid.AuditMark           `json:"audit,omitzero"`
-	Retries      int                          `json:"retries,omitempty"`
-	LastRetry    time.Time                    `json:"lastRetry,omitzero"`
-	Ignored      int                          `json:"ignored,omitempty"` // messages that did not count
-	Attributes   attributeValues              `json:"attributes"`        // as last upserted
+	retries
+	Ignored    int             `json:"ignored,omitempty"` // messages that did not count
+	Attributes attributeValues `json:"attributes"`        // as last upserted
 }
 
 // decision is the answer to the form. The first one wins.
@@ -65,11 +63,7 @@ const (
 
 // lock is one run of the process.
 type lock struct {
-	// root ends with a cancellation request; ctx does not, so that nothing is
-	// left half-done: every wait and every step of ours uses ctx.
-	root     workflow.Context
-	ctx      workflow.Context
-	log      log.Logger
+	processRun
 	operator bool
 	request  LockRequest
 	lockState
@@ -83,13 +77,7 @@ type lock struct {
 	endStates bool // all three stand
 	visibleAt time.Time
 
-	waiters   int             // next updates that wait for the lock
-	running   int             // steps under way
-	round     int             // counts the retries that took effect, for steps to notice
-	stuck     map[string]bool // steps that wait for an operator
-	scheduled map[string]int  // how often each step was scheduled in this run
-	words     []string        // what the operator is told, a line each
-	resting   bool            // steps stop where they are, to continue as new
+	waiters int // next updates that wait for the lock
 }
 
 // errRest stops a step because the run continues as new; errAborted because what
@@ -100,16 +88,11 @@ var (
 )
 
 func newLock(ctx workflow.Context, operator bool) *lock {
-	disconnected, _ := workflow.NewDisconnectedContext(ctx)
-	l := &lock{
-		root:      ctx,
-		ctx:       disconnected,
-		log:       workflow.GetLogger(ctx),
-		operator:  operator,
-		phase:     Validating,
-		stuck:     map[string]bool{},
-		scheduled: map[string]int{},
-	}
+	l := &lock{operator: operator, phase: Validating}
+	l.processRun = newProcessRun(ctx, &l.lockState.retries)
+	l.changed = func() { l.show(l.phase) }
+	// From Next on: before it nothing can make a lock long.
+	l.mayRest = func() bool { return l.Decision == next && l.validated }
 	return l
 }
 
@@ -358,17 +341,6 @@ func (l *lock) continueAsNew() error {
 	return workflow.NewContinueAsNewError(l.root, workflow.GetInfo(l.root).WorkflowType.Name, request)
 }
 
-// awaitHandlers lets every message be taken in and every update be answered. It
-// waits on a context that a cancellation does not reach, or it would return at
-// once.
-func (l *lock) awaitHandlers() {
-	await(l.ctx, func() bool { return workflow.AllHandlersFinished(l.ctx) && l.signalsTaken() })
-}
-
-// await waits for a condition on a context that is never cancelled, so it cannot
-// fail. Each coroutine waits on its own context.
-func await(ctx workflow.Context, condition func() bool) { _ = workflow.Await(ctx, condition) }
-
 // record writes to the audit how a process left that changed nothing.
 func (l *lock) record(event mobileid.Event) {
 	entry := mobileid.Record{
@@ -399,13 +371,6 @@ func (l *lock) record(event mobileid.Event) {
 	}, &l.Audit); err != nil {
 		l.log.Error("Exit is not recorded", "event", event, "error", err)
 	}
-}
-
-// process names this process for records and idempotency: the first run's id is
-// stable over continue-as-new and reset.
-func (l *lock) process() mobileid.Process {
-	info := workflow.GetInfo(l.root)
-	return mobileid.Process{Name: info.WorkflowType.Name, WorkflowID: info.WorkflowExecution.ID, RunID: info.FirstRunID}
 }
 
 // requester is the self-service user who asked, empty if an operator did.

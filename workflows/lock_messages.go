@@ -2,8 +2,6 @@ package workflows
 
 import (
 	"errors"
-	"fmt"
-	"time"
 
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
@@ -12,15 +10,10 @@ import (
 	"mobileid/activities"
 )
 
-const (
-	// maxWaiting is how many next updates may wait for the lock. The server
-	// takes ten open updates per process; the rest stays free for cancel and
-	// retry, so that nothing that waits blocks others.
-	maxWaiting = 4
-
-	// retryInterval is the shortest time between two retries that take effect.
-	retryInterval = 10 * time.Second
-)
+// maxWaiting is how many next updates may wait for the lock. The server
+// takes ten open updates per process; the rest stays free for cancel and
+// retry, so that nothing that waits blocks others.
+const maxWaiting = 4
 
 // handleMessages registers the query, and next, cancel and retry as updates. All
 // ways, signals too, lead to decide and retry.
@@ -51,40 +44,22 @@ func (l *lock) handleMessages() error {
 
 // receiveSignals takes in the same messages as signals.
 func (l *lock) receiveSignals() {
-	l.receive(Next, func(message Message) bool { return l.decide(next, message) == nil })
-	l.receive(Cancel, func(message Message) bool { return l.decide(cancelled, message) == nil })
-	l.receive(Retry, func(message Message) bool { return l.foreign(message) == nil && l.retry() == "" })
+	l.receiveMessage(Next, func(message Message) bool { return l.decide(next, message) == nil })
+	l.receiveMessage(Cancel, func(message Message) bool { return l.decide(cancelled, message) == nil })
+	l.receiveMessage(Retry, func(message Message) bool { return l.foreign(message) == nil && l.retry() == "" })
 }
 
-// receive takes in the signals of one name for as long as the process runs. Of
-// a next and a cancel that arrive in the same workflow task, next counts: a lock
-// too many is the smaller harm.
-func (l *lock) receive(name string, take func(Message) bool) {
-	channel := workflow.GetSignalChannel(l.root, name)
-	workflow.Go(l.ctx, func(ctx workflow.Context) {
-		for {
-			var raw converter.RawValue
-			if !channel.Receive(ctx, &raw) {
-				return
-			}
-			message := readMessage(raw)
-			if !take(message) {
-				l.Ignored++
-				l.log.Warn("Signal did not count", "signal", name, "requestId", message.RequestID)
-			}
-			l.describe()
+// receiveMessage takes in the signals of one name. Of a next and a cancel that arrive
+// in the same workflow task, next counts: a lock too many is the smaller harm.
+func (l *lock) receiveMessage(name string, take func(Message) bool) {
+	l.receive(name, func(raw converter.RawValue) {
+		message := readMessage(raw)
+		if !take(message) {
+			l.Ignored++
+			l.log.Warn("Signal did not count", "signal", name, "requestId", message.RequestID)
 		}
+		l.describe()
 	})
-}
-
-// signalsTaken reports whether every signal so far was taken in.
-func (l *lock) signalsTaken() bool {
-	for _, name := range []string{Next, Cancel, Retry} {
-		if workflow.GetSignalChannel(l.root, name).Len() > 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // admit is the validator of next and cancel: it turns down what decide would
@@ -192,20 +167,6 @@ func (l *lock) updateCancel(_ workflow.Context, raw converter.RawValue) (LockSta
 func (l *lock) updateRetry(workflow.Context, converter.RawValue) (RetryAnswer, error) {
 	why := l.retry()
 	return RetryAnswer{Retried: why == "", Why: why, Status: l.status()}, nil
-}
-
-// retry makes every waiting step try again now, or says why it does not.
-func (l *lock) retry() string {
-	if l.running == 0 {
-		return "nothing waits"
-	}
-	if since := workflow.Now(l.ctx).Sub(l.LastRetry); since < retryInterval {
-		return fmt.Sprintf("was retried %d s ago; it takes effect once per %d s", int(since.Seconds()), int(retryInterval.Seconds()))
-	}
-	l.LastRetry = workflow.Now(l.ctx)
-	l.Retries++
-	l.round++
-	return ""
 }
 
 // query answers the status query. With a user id it answers for that user

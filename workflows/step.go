@@ -26,9 +26,9 @@ type step struct {
 // that is certain, so that two never run at once, and schedules it anew.
 //
 // Its errors are a refusal, errAborted and errRest.
-func (l *lock) perform(ctx workflow.Context, s step, out any) error {
+func (p *processRun) perform(ctx workflow.Context, s step, out any) error {
 	for {
-		if err := l.attempt(ctx, s, out); !errors.Is(err, errInterrupted) {
+		if err := p.attempt(ctx, s, out); !errors.Is(err, errInterrupted) {
 			return err
 		}
 	}
@@ -36,13 +36,13 @@ func (l *lock) perform(ctx workflow.Context, s step, out any) error {
 
 // attempt is one round of perform. It returns errInterrupted when the step is
 // to be scheduled anew, possibly with another input.
-func (l *lock) attempt(ctx workflow.Context, s step, out any) error {
-	if l.restDue() {
+func (p *processRun) attempt(ctx workflow.Context, s step, out any) error {
+	if p.restDue() {
 		return errRest
 	}
-	l.running++
-	defer func() { l.running-- }()
-	err := l.try(ctx, s, out)
+	p.running++
+	defer func() { p.running-- }()
+	err := p.try(ctx, s, out)
 	switch {
 	case err == nil:
 		return nil
@@ -51,7 +51,7 @@ func (l *lock) attempt(ctx workflow.Context, s step, out any) error {
 	case asRefusal(err) != nil:
 		return err
 	case !errors.Is(err, errInterrupted) && !temporal.IsCanceledError(err):
-		l.awaitOperator(ctx, s.id, words(err), s.unless)
+		p.awaitOperator(ctx, s.id, words(err), s.unless)
 	}
 	return errInterrupted
 }
@@ -59,13 +59,13 @@ func (l *lock) attempt(ctx workflow.Context, s step, out any) error {
 var errInterrupted = errors.New("the step was interrupted to be tried again")
 
 // try schedules the step's activity once and waits for its end.
-func (l *lock) try(ctx workflow.Context, s step, out any) error {
-	running, cancel := workflow.WithCancel(s.options(ctx, l.activityID(s.id), s.summary))
+func (p *processRun) try(ctx workflow.Context, s step, out any) error {
+	running, cancel := workflow.WithCancel(s.options(ctx, p.activityID(s.id), s.summary))
 	defer cancel()
-	round := l.round
+	round := p.round
 	future := workflow.ExecuteActivity(running, s.name, s.input)
 	await(ctx, func() bool {
-		return future.IsReady() || l.round != round || l.resting || s.unless != nil && s.unless()
+		return future.IsReady() || p.round != round || p.resting || s.unless != nil && s.unless()
 	})
 	interrupted := !future.IsReady()
 	if interrupted {
@@ -81,36 +81,36 @@ func (l *lock) try(ctx workflow.Context, s step, out any) error {
 // activityID is the step's own id the first time, and numbered from then on: the
 // SDK fails the workflow task, for good, if an id is used again after an activity
 // failed while its cancellation was under way.
-func (l *lock) activityID(step string) string {
-	l.scheduled[step]++
-	if n := l.scheduled[step]; n > 1 {
+func (p *processRun) activityID(step string) string {
+	p.scheduled[step]++
+	if n := p.scheduled[step]; n > 1 {
 		return fmt.Sprintf("%s/%d", step, n)
 	}
 	return step
 }
 
 // awaitOperator shows what only an operator can cure, and waits for the retry.
-func (l *lock) awaitOperator(ctx workflow.Context, id, why string, unless func() bool) {
-	round := l.round
-	l.stuck[id] = true
-	l.words = append(l.words, id+": "+why)
-	l.log.Warn("Step needs an operator", "step", id, "why", why)
-	l.show(l.phase)
-	await(ctx, func() bool { return l.round != round || l.resting || unless != nil && unless() })
-	delete(l.stuck, id)
-	l.words = slices.DeleteFunc(l.words, func(line string) bool { return strings.HasPrefix(line, id+": ") })
-	l.show(l.phase)
+func (p *processRun) awaitOperator(ctx workflow.Context, id, why string, unless func() bool) {
+	round := p.round
+	p.stuck[id] = true
+	p.words = append(p.words, id+": "+why)
+	p.log.Warn("Step needs an operator", "step", id, "why", why)
+	p.changed()
+	await(ctx, func() bool { return p.round != round || p.resting || unless != nil && unless() })
+	delete(p.stuck, id)
+	p.words = slices.DeleteFunc(p.words, func(line string) bool { return strings.HasPrefix(line, id+": ") })
+	p.changed()
 }
 
-// restDue reports whether steps stop where they are, so that the run continues
-// as new before its history grows too long. That is so from Next on, once the
-// server suggests it: only retries can make a lock that long, and a retry is
-// what brings every step here.
-func (l *lock) restDue() bool {
-	if l.Decision == next && l.validated && workflow.GetInfo(l.root).GetContinueAsNewSuggested() {
-		l.resting = true
+// restDue reports whether steps stop where they are, so that the run continues as
+// new before its history grows too long: once the server suggests it, and the
+// process may. Only retries can make a process that long, and a retry is what brings
+// every step here.
+func (p *processRun) restDue() bool {
+	if p.mayRest() && workflow.GetInfo(p.root).GetContinueAsNewSuggested() {
+		p.resting = true
 	}
-	return l.resting
+	return p.resting
 }
 
 // words are what an operator reads of a failure: the application's own message,
