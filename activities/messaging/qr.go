@@ -1,0 +1,37 @@
+package messaging
+
+import (
+	"fmt"
+
+	"github.com/skip2/go-qrcode"
+)
+
+// qrSize is the width of the picture, in pixels: large enough for a phone's camera
+// with the longest uri.
+const qrSize = 512
+
+// QR draws an uri as a QR code. The picture is as secret as the uri.
+func QR(uri string) (png []byte, err error) {
+	code, err := newQR(uri)
+	if err != nil {
+		return nil, err
+	}
+	return code.PNG(qrSize)
+}
+
+// QRText draws an uri for a terminal with a dark background, two rows of the code
+// a line. It is as secret as the uri.
+func QRText(uri string) (string, error) {
+	code, err := newQR(uri)
+	if err != nil {
+		return "", err
+	}
+	return code.ToSmallString(false), nil
+}
+
+func newQR(uri string) (*qrcode.QRCode, error) {
+	if uri == "" || len(uri) > maxURI {
+		return nil, fmt.Errorf("draw QR code: the uri must have 1 to %d bytes", maxURI)
+	}
+	return qrcode.New(uri, qrcode.Medium)
+}
