@@ -146,8 +146,9 @@ func (s *store) next(ctx context.Context, bid string, now time.Time) (*device.Co
 	if !errors.Is(err, sql.ErrNoRows) {
 		return nil, err
 	}
+	// Only a profile that was made can get another command.
 	var known int
-	if err := s.db.QueryRowContext(ctx, `SELECT COUNT(*) FROM commands WHERE bid = ?`, bid).Scan(&known); err != nil {
+	if err := s.db.QueryRowContext(ctx, `SELECT COUNT(*) FROM commands WHERE bid = ? AND profile_id IS NOT NULL`, bid).Scan(&known); err != nil {
 		return nil, err
 	}
 	if known == 0 {

@@ -1,0 +1,83 @@
+package messaging_test
+
+import (
+	"bytes"
+	"image"
+	"image/color"
+	"image/png"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"mobileid/activities/messaging"
+	"mobileid/activities/messaging/device"
+	"mobileid/activities/messaging/phone"
+)
+
+var uri = device.Content("https://messaging.example.com:20400/hermod/rest/ms/482ae2ba-3847-4fc8-bb98-73a3f2f809ca")
+
+func TestQRIsReadByThePhone(t *testing.T) {
+	picture, err := messaging.QR(uri)
+	require.NoError(t, err)
+	content, err := phone.ReadPNG(bytes.NewReader(picture))
+	require.NoError(t, err)
+	require.Equal(t, uri, content)
+}
+
+// TestQRIsReadByZBar asks a decoder that has nothing in common with this project.
+func TestQRIsReadByZBar(t *testing.T) {
+	zbarimg, err := exec.LookPath("zbarimg")
+	if err != nil {
+		t.Skip("zbarimg (Debian: zbar-tools) is not installed, so nobody else can be asked")
+	}
+	for _, row := range []struct{ name, uri string }{
+		{"an uri", uri},
+		{"the longest", uri + strings.Repeat("x", 1024-len(uri))},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			picture, err := messaging.QR(row.uri)
+			require.NoError(t, err)
+			out, err := exec.CommandContext(t.Context(), zbarimg, "--quiet", "--raw", file(t, "qr.png", string(picture))).Output()
+			require.NoError(t, err)
+			require.Equal(t, row.uri+"\n", string(out))
+		})
+	}
+}
+
+// TestQRTextIsReadByThePhone draws the characters as a terminal does.
+func TestQRTextIsReadByThePhone(t *testing.T) {
+	text, err := messaging.QRText(uri)
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	const side = 4
+	width := len([]rune(lines[0]))
+	picture := image.NewGray(image.Rect(0, 0, width*side, len(lines)*2*side))
+	for y, line := range lines {
+		for x, r := range []rune(line) {
+			// The lit half of a cell is light on a dark terminal.
+			for half, light := range []bool{r == '█' || r == '▀', r == '█' || r == '▄'} {
+				for i := range side * side {
+					if light {
+						picture.Set(x*side+i%side, (y*2+half)*side+i/side, color.White)
+					}
+				}
+			}
+		}
+	}
+	var encoded bytes.Buffer
+	require.NoError(t, png.Encode(&encoded, picture))
+	content, err := phone.ReadPNG(bytes.NewReader(encoded.Bytes()))
+	require.NoError(t, err)
+	require.Equal(t, uri, content)
+}
+
+func TestQRRefuses(t *testing.T) {
+	for _, uri := range []string{"", strings.Repeat("x", 1025)} {
+		_, err := messaging.QR(uri)
+		require.ErrorContains(t, err, "1 to 1024 bytes")
+		_, err = messaging.QRText(uri)
+		require.ErrorContains(t, err, "1 to 1024 bytes")
+	}
+}
