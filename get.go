@@ -1,6 +1,10 @@
 package mobileid
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+)
 
 // Grant lets a user get one mobile ID, once. A Self-Service backend writes it for
 // its signed-in user, or an operator does; without one, write access to the
@@ -122,3 +126,38 @@ const (
 )
 
 func (f *Failure) Error() string { return f.Message }
+
+// Provisioning is how a phone is reached for a mobile ID that is being created.
+// Nonce and URI are one-time secrets: who has the URI can take the mobile ID.
+type Provisioning struct {
+	MobileID   string
+	UserID     string
+	WorkflowID string
+	CommandID  string // of messaging
+	Nonce      string
+	URI        string // what the QR code carries
+	ExpiresAt  time.Time
+}
+
+// String leaves out the secrets.
+func (p Provisioning) String() string { return "provisioning of mobile ID " + p.MobileID }
+
+// GoString is String, so that no verb prints the secrets.
+func (p Provisioning) GoString() string { return p.String() }
+
+// Command is a command that was sent to messaging, whose answer is awaited.
+type Command struct {
+	CommandID  string
+	MobileID   string
+	WorkflowID string
+	Kind       string // provision or certificate
+	ExpiresAt  time.Time
+}
+
+// ApplicantChain is the audit chain of what happens to a user who asks for a mobile
+// ID that nobody has granted: there is no mobile ID whose chain could tell it. The
+// user id does not show in it.
+func ApplicantChain(userID string) string {
+	sum := sha256.Sum256([]byte(userID))
+	return "get." + hex.EncodeToString(sum[:16])
+}

@@ -23,6 +23,7 @@ type Activities struct {
 	IM       IdentityManager // nil where only CAs are served
 	CAs      *ca.Authorities
 	Settings Settings
+	Get      *Get // nil where Get mobile ID is not configured
 }
 
 // Settings are what the configuration says about every lock.
@@ -59,6 +60,17 @@ func (a *Activities) Register(registry worker.ActivityRegistry) {
 		RevokeInIMName:       a.RevokeInIdentityManager,
 		AwaitPublicationName: a.AwaitPublication,
 		RecordExitName:       a.RecordExit,
+
+		ValidateGetName:         a.ValidateGet,
+		RegisterMobileIDName:    a.RegisterMobileID,
+		ProvisionName:           a.Provision,
+		ReadKeysName:            a.ReadKeys,
+		RecordIssuedName:        a.RecordIssued,
+		InstallCertificatesName: a.InstallCertificates,
+		ReadInstallationName:    a.ReadInstallation,
+		ActivateMobileIDName:    a.ActivateMobileID,
+		AbandonMobileIDName:     a.AbandonMobileID,
+		AwaitNoneLiveName:       a.AwaitNoneLive,
 	} {
 		registry.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
 	}
@@ -66,7 +78,13 @@ func (a *Activities) Register(registry worker.ActivityRegistry) {
 
 // RegisterCA registers what speaks to a CA. It needs no Identity Manager.
 func (a *Activities) RegisterCA(registry worker.ActivityRegistry) {
-	registry.RegisterActivityWithOptions(a.RevokeAtCA, activity.RegisterOptions{Name: RevokeAtCAName})
+	for name, function := range map[string]any{
+		RevokeAtCAName: a.RevokeAtCA,
+		IssueAtCAName:  a.IssueAtCA,
+		FindIssuedName: a.FindIssued,
+	} {
+		registry.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
+	}
 }
 
 // HashUser returns the value of MobileIdUser for UserHashed.
@@ -78,17 +96,25 @@ func HashUser(key []byte, userID string) string {
 
 // policy is what a lock of one mobile ID runs under.
 func (a *Activities) policy(mobileID, userID string) Policy {
-	policy := Policy{Deadline: a.Settings.Deadline, Reason: a.Settings.Reason}
+	policy := Policy{Deadline: a.Settings.Deadline, Reason: a.Settings.Reason, Attributes: a.attributePolicy(mobileID, userID)}
+	if a.Get != nil {
+		policy.GetWorkflowID = a.Get.Settings.WorkflowID(userID)
+	}
+	return policy
+}
+
+// attributePolicy says which search attributes a process of the user sets.
+func (a *Activities) attributePolicy(mobileID, userID string) AttributePolicy {
 	attributes := a.Settings.Attributes
 	if !attributes.Enabled {
-		return policy
+		return AttributePolicy{}
 	}
-	policy.Attributes = AttributePolicy{Enabled: true, MobileID: mobileID}
+	policy := AttributePolicy{Enabled: true, MobileID: mobileID}
 	switch attributes.User {
 	case UserPlain:
-		policy.Attributes.User = userID
+		policy.User = userID
 	case UserHashed:
-		policy.Attributes.User = HashUser(attributes.HashKey, userID)
+		policy.User = HashUser(attributes.HashKey, userID)
 	case UserOff:
 	}
 	return policy

@@ -45,7 +45,7 @@ func RefusalOf(err error) *mobileid.Refusal {
 	}
 	switch mobileid.RefusalType(application.Type()) {
 	case mobileid.TypeInvalidRequest, mobileid.TypeMobileIDNotFound, mobileid.TypeMobileIDNotActive,
-		mobileid.TypeNotEntitled, mobileid.TypeAlreadyConfirmed, mobileid.TypeAlreadyCancelled:
+		mobileid.TypeNotEntitled, mobileid.TypeMobileIDActive, mobileid.TypeAlreadyConfirmed, mobileid.TypeAlreadyCancelled:
 	default:
 		return nil
 	}
@@ -66,6 +66,7 @@ func translate(err error) error {
 	var (
 		refusal  *mobileid.Refusal
 		conflict *mobileid.ConflictError
+		failed   *mobileid.Failure
 		atCA     *ca.Error
 		engine   *temporal.ApplicationError
 	)
@@ -76,6 +77,8 @@ func translate(err error) error {
 		return engine
 	case errors.As(err, &refusal):
 		return RefusalError(refusal)
+	case errors.As(err, &failed):
+		return failureError(failed)
 	case errors.As(err, &conflict):
 		return temporal.NewNonRetryableApplicationError(conflict.Error(), TypeConflict, nil)
 	case errors.As(err, &atCA):

@@ -23,6 +23,9 @@ type Policy struct {
 	Deadline   time.Duration   `json:"deadline"` // for Next or Cancel
 	Reason     mobileid.Reason `json:"reason"`   // where nobody gives one
 	Attributes AttributePolicy `json:"attributes"`
+	// GetWorkflowID is the workflow id of the owner's Get mobile ID, to go on to it;
+	// empty where that is not configured.
+	GetWorkflowID string `json:"getWorkflowId,omitempty"`
 }
 
 // AttributePolicy says which search attributes a process sets, with the values

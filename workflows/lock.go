@@ -47,6 +47,8 @@ type lockState struct {
 	NextCRL      map[string]time.Time         `json:"nextCrl,omitempty"` // by CA: when its next CRL is due
 	Audit        mobileid.AuditMark           `json:"audit,omitzero"`
 	retries
+	ThenGet    bool            `json:"thenGet,omitempty"` // go on to Get mobile ID
+	Get        *Execution      `json:"get,omitempty"`     // gone on to
 	Ignored    int             `json:"ignored,omitempty"` // messages that did not count
 	Attributes attributeValues `json:"attributes"`        // as last upserted
 }
@@ -125,7 +127,7 @@ func (l *lock) run(input converter.RawValue) (*LockResult, error) {
 			return l.leaveUnlocked()
 		}
 	}
-	for _, step := range []func() error{l.lockMobileID, l.revokeCertificates, l.publish} {
+	for _, step := range []func() error{l.lockMobileID, l.revokeCertificates, l.goOn, l.publish, l.goOn} {
 		if err := step(); err != nil {
 			return nil, l.continueAsNew()
 		}
@@ -152,19 +154,10 @@ func (l *lock) accept(input converter.RawValue) error {
 		l.validated = true
 		return nil
 	}
-	switch {
-	case info.WorkflowExecution.ID != LockWorkflowID(request.MobileID):
+	if info.WorkflowExecution.ID != LockWorkflowID(request.MobileID) {
 		return mobileid.InvalidRequest("workflowId", "must be "+LockWorkflowID(request.MobileID))
-	case info.WorkflowExecutionTimeout != 0:
-		return mobileid.InvalidRequest("workflowExecutionTimeout", "must not be set: it would end a lock half-way")
-	case info.WorkflowRunTimeout != 0:
-		return mobileid.InvalidRequest("workflowRunTimeout", "must not be set: it would end a lock half-way")
-	case info.CronSchedule != "":
-		return mobileid.InvalidRequest("cronSchedule", "must not be set: a lock runs once")
-	case info.RetryPolicy != nil:
-		return mobileid.InvalidRequest("retryPolicy", "must not be set: a refusal is final, and nothing else fails a lock")
 	}
-	return nil
+	return refuseOptions(info)
 }
 
 // validate asks whether this lock may be asked for at all, first inside the
@@ -202,6 +195,10 @@ func (l *lock) validate() error {
 	l.validated = true
 	l.State = result.State
 	l.Policy = result.Policy
+	l.ThenGet = l.ThenGet || l.request.ThenGet
+	if l.ThenGet && l.Policy.GetWorkflowID == "" {
+		return thenGetUnsupported()
+	}
 	l.Certificates = result.Certificates
 	l.learn(result.CAs)
 	if l.Decision == undecided && (l.request.Confirmed || result.State == mobileid.Locked) {
@@ -281,6 +278,34 @@ func (l *lock) lockInIM(ctx workflow.Context) (result activities.LockInIMResult,
 	return result, err
 }
 
+// goOn starts Get mobile ID for the same user, if that is asked for, once the three
+// end states stand. One that runs already is as good. What keeps it from starting is
+// no reason to leave the lock open.
+func (l *lock) goOn() error {
+	if !l.ThenGet || l.Get != nil || l.Policy.GetWorkflowID == "" {
+		return nil
+	}
+	own := workflow.GetInfo(l.root).WorkflowExecution
+	request := GetRequest{UserID: l.request.UserID, AfterLock: &Execution{WorkflowID: own.ID, RunID: own.RunID}}
+	if l.operator {
+		request.By = l.request.By
+	}
+	ctx := workflow.WithChildOptions(l.ctx, abandonedChild(l.Policy.GetWorkflowID, GetSummary))
+	var started workflow.Execution
+	err := workflow.ExecuteChildWorkflow(ctx, Get, request).GetChildWorkflowExecution().Get(l.ctx, &started)
+	switch {
+	case err == nil:
+		l.Get = &Execution{WorkflowID: started.ID, RunID: started.RunID}
+	case temporal.IsWorkflowExecutionAlreadyStartedError(err):
+		l.Get = &Execution{WorkflowID: l.Policy.GetWorkflowID}
+	default:
+		l.log.Error("Get mobile ID could not be started", "error", err)
+		l.warning = "Get mobile ID could not be started: " + words(err)
+	}
+	l.describe()
+	return nil
+}
+
 // finish closes a lock whose end states stand.
 func (l *lock) finish() (*LockResult, error) {
 	l.outcome = OutcomeLocked
@@ -355,22 +380,7 @@ func (l *lock) record(event mobileid.Event) {
 	if entry.Decision == (mobileid.Decision{}) {
 		entry.Decision = mobileid.Decision{UserID: l.requester(), By: l.request.By}
 	}
-	// Inside the workflow task if it can be, so that nobody joins a process that
-	// is as good as closed.
-	if err := workflow.ExecuteLocalActivity(withinTask(l.ctx, "Record"), activities.RecordExitName, entry).Get(l.ctx, &l.Audit); err == nil {
-		return
-	}
-	// An error here is a run that rests, which only a retry can bring about;
-	// there is nothing left to hand over.
-	if err := l.perform(l.ctx, step{
-		id:      "record",
-		summary: "Record that the lock was " + string(event),
-		options: withIdentityManager,
-		name:    activities.RecordExitName,
-		input:   entry,
-	}, &l.Audit); err != nil {
-		l.log.Error("Exit is not recorded", "event", event, "error", err)
-	}
+	l.recordExit(entry, &l.Audit)
 }
 
 // requester is the self-service user who asked, empty if an operator did.

@@ -69,9 +69,6 @@ func (l *lock) admit(what decision, raw converter.RawValue) error {
 	if err != nil {
 		return activities.RefusalError(err)
 	}
-	if message.ThenGet {
-		return activities.RefusalError(thenGetUnsupported())
-	}
 	return refusalOrNil(l.objection(what, message))
 }
 
@@ -83,6 +80,9 @@ func (l *lock) decide(what decision, message Message) *mobileid.Refusal {
 	}
 	if l.Decision == undecided {
 		l.settle(what, message)
+	}
+	if what == next && message.ThenGet {
+		l.ThenGet = true // also with a later one, until the process closes
 	}
 	return nil
 }
@@ -112,6 +112,8 @@ func (l *lock) objection(what decision, message Message) *mobileid.Refusal {
 		return l.refusal
 	case what == next && l.Decision == cancelled:
 		return mobileid.AlreadyCancelled()
+	case what == next && message.ThenGet && l.validated && l.Policy.GetWorkflowID == "":
+		return thenGetUnsupported()
 	case what == cancelled && l.Decision == next:
 		return mobileid.AlreadyConfirmed()
 	}

@@ -38,6 +38,7 @@ func (l *lock) revokeCertificates() error {
 			l.RevokedAt = c.RevokedAt
 		}
 	}
+	l.endStates = true
 	return nil
 }
 
@@ -323,7 +324,6 @@ func (l *lock) noteAudit(mark mobileid.AuditMark) {
 // publish waits, as long as configured, until others can see the revocations.
 // The end states stand by now, so that whoever waits for them is answered.
 func (l *lock) publish() error {
-	l.endStates = true
 	l.describe()
 	branches := l.branches(false, func(c mobileid.CertificateResult) bool {
 		return c.VisibleAt.IsZero() && c.Outcome != mobileid.OutcomeExpiredNotRevoked && l.proofWait(l.caPolicy(c.CA)) > 0

@@ -102,6 +102,7 @@ func (l *lock) result() LockResult {
 		CancellationRequested: l.cancellationRequested(),
 		Audit:                 l.Audit,
 		Warning:               l.warning,
+		Get:                   l.Get,
 		Certificates:          slices.Clone(l.Certificates),
 	}
 	if result.Certificates == nil {
@@ -124,6 +125,7 @@ func (l *lock) status() LockStatus {
 		MobileIDState: l.State,
 		Refusal:       l.refusal,
 		Revoked:       l.endStates,
+		ThenGet:       l.ThenGet,
 		Retries:       l.Retries,
 		Ignored:       l.Ignored,
 	}

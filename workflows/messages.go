@@ -171,16 +171,13 @@ func parseLockRequest(raw converter.RawValue, operator bool) (LockRequest, error
 	if err := mobileid.CheckLockReason(request.Reason, operator); err != nil {
 		return request, err
 	}
-	if request.ThenGet {
-		return request, thenGetUnsupported()
-	}
 	return request, nil
 }
 
-// thenGetUnsupported refuses the chain as long as there is no Get mobile ID to
-// go on to: a caller who asked for it must not take a mere lock for the whole.
-func thenGetUnsupported() error {
-	return mobileid.InvalidRequest("thenGet", "is not supported yet: Get mobile ID is not built")
+// thenGetUnsupported refuses the chain where there is no Get mobile ID to go on to:
+// a caller who asked for it must not take a mere lock for the whole.
+func thenGetUnsupported() *mobileid.Refusal {
+	return mobileid.InvalidRequest("thenGet", "cannot be: Get mobile ID is not configured in the worker")
 }
 
 // parseMessage reads the payload of an update strictly. No payload at all is

@@ -3,6 +3,7 @@ package workflows
 import (
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -94,4 +95,33 @@ func withPublication(ctx workflow.Context, id, summary string, wait time.Duratio
 			MaximumInterval:    time.Minute,
 		},
 	})
+}
+
+// withinTime is for a step of which a person waits for the end.
+func withinTime(ctx workflow.Context, id, summary, queue string, wait time.Duration) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID:             id,
+		Summary:                summary,
+		TaskQueue:              queue,
+		ScheduleToCloseTimeout: max(wait, time.Second),
+		StartToCloseTimeout:    2 * time.Minute,
+		HeartbeatTimeout:       heartbeatTimeout,
+		WaitForCancellation:    true,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval:    time.Second,
+			BackoffCoefficient: 1.5,
+			MaximumInterval:    15 * time.Second,
+		},
+	})
+}
+
+// abandonedChild is for a process that goes on by itself, whatever becomes of the one
+// that starts it.
+func abandonedChild(id, summary string) workflow.ChildWorkflowOptions {
+	return workflow.ChildWorkflowOptions{
+		WorkflowID:            id,
+		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_ABANDON,
+		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:         summary,
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"mobileid"
+	"mobileid/activities"
 )
 
 // retryInterval is the shortest time between two retries that take effect.
@@ -109,4 +110,39 @@ func (p *processRun) retry() string {
 	p.retries.Retries++
 	p.round++
 	return ""
+}
+
+// refuseOptions refuses the options of a start that would end a process half-way.
+func refuseOptions(info *workflow.Info) error {
+	switch {
+	case info.WorkflowExecutionTimeout != 0:
+		return mobileid.InvalidRequest("workflowExecutionTimeout", "must not be set: it would end the process half-way")
+	case info.WorkflowRunTimeout != 0:
+		return mobileid.InvalidRequest("workflowRunTimeout", "must not be set: it would end the process half-way")
+	case info.CronSchedule != "":
+		return mobileid.InvalidRequest("cronSchedule", "must not be set: the process runs once")
+	case info.RetryPolicy != nil:
+		return mobileid.InvalidRequest("retryPolicy", "must not be set: a refusal is final, and what can be retried is")
+	}
+	return nil
+}
+
+// recordExit writes to the audit how a process left that changed nothing: inside the
+// workflow task if it can be, so that nobody joins a process that is as good as
+// closed.
+func (p *processRun) recordExit(entry mobileid.Record, mark *mobileid.AuditMark) {
+	if err := workflow.ExecuteLocalActivity(withinTask(p.ctx, "Record"), activities.RecordExitName, entry).Get(p.ctx, mark); err == nil {
+		return
+	}
+	// An error here is a run that rests, which only a retry can bring about;
+	// there is nothing left to hand over.
+	if err := p.perform(p.ctx, step{
+		id:      "record",
+		summary: "Record that it was " + string(entry.Event),
+		options: withIdentityManager,
+		name:    activities.RecordExitName,
+		input:   entry,
+	}, mark); err != nil {
+		p.log.Error("Exit is not recorded", "event", entry.Event, "error", err)
+	}
 }

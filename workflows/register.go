@@ -8,5 +8,6 @@ import (
 // Register registers every process under its symbolic name.
 func Register(registry worker.WorkflowRegistry) {
 	registry.RegisterWorkflowWithOptions(LockMobileID, workflow.RegisterOptions{Name: Lock})
+	registry.RegisterWorkflowWithOptions(GetMobileID, workflow.RegisterOptions{Name: Get})
 	registry.RegisterWorkflowWithOptions(LockMobileIDForOperator, workflow.RegisterOptions{Name: LockForOperator})
 }

@@ -14,7 +14,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// Search attributes of a lock. All are optional by configuration, because an
+// Search attributes of a lock, and of a Get. All are optional by configuration, because an
 // unregistered one would block the process.
 var (
 	AttributeMobileID    = temporal.NewSearchAttributeKeyKeyword("MobileId")
@@ -22,13 +22,15 @@ var (
 	AttributePhase       = temporal.NewSearchAttributeKeyKeyword("LockPhase")
 	AttributeOutcome     = temporal.NewSearchAttributeKeyKeyword("LockOutcome")
 	AttributeRequestedAt = temporal.NewSearchAttributeKeyTime("LockRequestedAt")
+	AttributeGetPhase    = temporal.NewSearchAttributeKeyKeyword("GetPhase")
+	AttributeGetOutcome  = temporal.NewSearchAttributeKeyKeyword("GetOutcome")
 )
 
 // searchAttributes are the types of all search attributes, by name.
 func searchAttributes() map[string]enumspb.IndexedValueType {
 	types := map[string]enumspb.IndexedValueType{}
 	for _, key := range []temporal.SearchAttributeKey{
-		AttributeMobileID, AttributeUser, AttributePhase, AttributeOutcome, AttributeRequestedAt,
+		AttributeMobileID, AttributeUser, AttributePhase, AttributeOutcome, AttributeRequestedAt, AttributeGetPhase, AttributeGetOutcome,
 	} {
 		types[key.GetName()] = key.GetValueType()
 	}

@@ -8,6 +8,8 @@ import (
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"mobileid/activities"
 )
 
 // step is one activity that the process cannot go on without.
@@ -15,6 +17,7 @@ type step struct {
 	id      string // the activity id: how operators and scripts name the step
 	summary string
 	options func(ctx workflow.Context, id, summary string) workflow.Context
+	queue   string // the task queue, for steps that are bounded; empty: the process's own
 	name    string // the activity's name
 	input   any
 	unless  func() bool // gives the step up once true; nil: never
@@ -25,7 +28,7 @@ type step struct {
 // tries cannot cure waits for an operator. A retry cancels the step, waits until
 // that is certain, so that two never run at once, and schedules it anew.
 //
-// Its errors are a refusal, errAborted and errRest.
+// Its errors are a refusal, a failure of Get, errAborted and errRest.
 func (p *processRun) perform(ctx workflow.Context, s step, out any) error {
 	for {
 		if err := p.attempt(ctx, s, out); !errors.Is(err, errInterrupted) {
@@ -48,7 +51,7 @@ func (p *processRun) attempt(ctx workflow.Context, s step, out any) error {
 		return nil
 	case s.unless != nil && s.unless():
 		return errAborted
-	case asRefusal(err) != nil:
+	case asRefusal(err) != nil, activities.FailureOf(err) != nil:
 		return err
 	case !errors.Is(err, errInterrupted) && !temporal.IsCanceledError(err):
 		p.awaitOperator(ctx, s.id, words(err), s.unless)
