@@ -50,8 +50,16 @@ type AuditRecord struct {
 // AuditTrail reads the audit chain of a mobile ID, in order. A mobile ID of which
 // nothing is recorded has an empty one. The chain is not verified.
 func (s *Store) AuditTrail(ctx context.Context, mobileID string) ([]AuditRecord, error) {
+	trail, err := readTrail(ctx, s.read, mobileID)
+	if err != nil {
+		return nil, fmt.Errorf("read audit of mobile ID %s: %w", mobileID, err)
+	}
+	return trail, nil
+}
+
+func readTrail(ctx context.Context, q querier, mobileID string) ([]AuditRecord, error) {
 	const query = `SELECT number, mac, record FROM audit WHERE mobile_id = $1 ORDER BY number`
-	trail, err := collect(ctx, s.read, func(rows *sql.Rows) (AuditRecord, error) {
+	return collect(ctx, q, func(rows *sql.Rows) (AuditRecord, error) {
 		var entry AuditRecord
 		if err := rows.Scan(&entry.Number, &entry.MAC, &entry.Stored); err != nil {
 			return AuditRecord{}, err
@@ -61,10 +69,6 @@ func (s *Store) AuditTrail(ctx context.Context, mobileID string) ([]AuditRecord,
 		}
 		return entry, nil
 	}, query, mobileID)
-	if err != nil {
-		return nil, fmt.Errorf("read audit of mobile ID %s: %w", mobileID, err)
-	}
-	return trail, nil
 }
 
 // Record appends to the audit what changed nothing: refused, cancelled, expired,
@@ -73,9 +77,12 @@ func (s *Store) AuditTrail(ctx context.Context, mobileID string) ([]AuditRecord,
 // InvalidRequest. A record without At gets the store's time.
 //
 // A process records visible once per CA and set of certificates. It exits once,
-// as refused, cancelled or expired, and not at all if it has locked: a worker
-// that slept through that would otherwise record what it then finds. Whatever
-// stands already, its mark is the answer.
+// as refused, cancelled or expired, and not at all if it has locked or registered:
+// a worker that slept through that would otherwise record what it then finds.
+// Whatever stands already, its mark is the answer.
+//
+// A Get that ends before it has a mobile ID is recorded in the chain of the one
+// that its grant reserves, or in the user's [ApplicantChain] if there is no grant.
 func (s *Store) Record(ctx context.Context, record mobileid.Record) (mobileid.AuditMark, error) {
 	if err := mobileid.CheckID("mobileId", record.MobileID); err != nil {
 		return mobileid.AuditMark{}, err
@@ -88,7 +95,7 @@ func (s *Store) Record(ctx context.Context, record mobileid.Record) (mobileid.Au
 	switch record.Event {
 	case mobileid.EventRefused, mobileid.EventCancelled, mobileid.EventExpired:
 		once = idempotencyKey(exitOnce, record.Process)
-		instead = []string{idempotencyKey(lockOnce, record.Process)}
+		instead = []string{idempotencyKey(lockOnce, record.Process), idempotencyKey(registerOnce, record.Process)}
 	case mobileid.EventVisible:
 		once = idempotencyKey(string(record.Event), record.Process, append(certificateSet(record.Certificates), record.CA)...)
 	default:

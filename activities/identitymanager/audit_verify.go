@@ -18,14 +18,15 @@ type AuditFaultKind string
 // from elsewhere: see [Store.Checkpoint].
 const (
 	// AuditAltered: the record does not carry the MAC of its content, its place and
-	// the record before. It was altered, moved or put there.
+	// the record before: it was altered, moved or put there. Or the mobile ID was:
+	// it is not in a state to which the record led.
 	AuditAltered AuditFaultKind = "altered"
 	// AuditRemoved: records are missing before this one, or a whole chain.
 	AuditRemoved AuditFaultKind = "removed"
 	// AuditInserted: the record stands after the head of its chain.
 	AuditInserted AuditFaultKind = "inserted"
 	// AuditCutOff: the chain ends before its head, before what a checkpoint saw of
-	// it, or before the lock that the mobile ID has.
+	// it, or before what the mobile ID has: a lock, or another state.
 	AuditCutOff AuditFaultKind = "cutOff"
 )
 
@@ -62,7 +63,7 @@ func (r *AuditReport) add(fault AuditFault) {
 
 // VerifyAudit recomputes the audit chains, of one mobile ID or, if that is empty,
 // of all. It compares each with its head, with what the mobile ID's own row says
-// of its lock, and with the marks of a checkpoint: see [Checkpoints.Marks]; nil
+// of its state and its lock, and with the marks of a checkpoint: see [Checkpoints.Marks]; nil
 // for none. It reads one snapshot in order, so it needs no memory for the records,
 // and locks keep being recorded meanwhile.
 //
@@ -100,15 +101,17 @@ type auditVerifier struct {
 	last     mobileid.AuditMark
 	head     mobileid.AuditMark
 	hasHead  bool
+	state    mobileid.State   // of the mobile ID; empty if there is none
 	lock     mobileid.Process // by which the mobile ID is locked; zero if it is not
 	lockSeen bool
+	events   map[mobileid.Event]int64 // the number of the last record of each
 }
 
 const progressEvery = 10_000
 
 // chains reads the records with the heads and the locks that they must fit.
 func (v *auditVerifier) chains(ctx context.Context, tx *sql.Tx, mobileID string) error {
-	const query = `SELECT a.mobile_id, a.number, a.mac, a.record, h.number, h.mac, m.lock_workflow_id, m.lock_run_id
+	const query = `SELECT a.mobile_id, a.number, a.mac, a.record, h.number, h.mac, m.state, m.lock_workflow_id, m.lock_run_id
 		FROM audit a LEFT JOIN audit_heads h ON h.mobile_id = a.mobile_id LEFT JOIN mobile_ids m ON m.id = a.mobile_id
 		WHERE $1 = '' OR a.mobile_id = $1 ORDER BY a.mobile_id, a.number`
 	rows, err := tx.QueryContext(ctx, query, mobileID)
@@ -121,14 +124,15 @@ func (v *auditVerifier) chains(ctx context.Context, tx *sql.Tx, mobileID string)
 		var number int64
 		var stored []byte
 		var headNumber sql.NullInt64
-		var headMAC, workflowID, runID sql.NullString
-		if err := rows.Scan(&id, &number, &mac, &stored, &headNumber, &headMAC, &workflowID, &runID); err != nil {
+		var headMAC, state, workflowID, runID sql.NullString
+		if err := rows.Scan(&id, &number, &mac, &stored, &headNumber, &headMAC, &state, &workflowID, &runID); err != nil {
 			return err
 		}
 		if id != v.id || v.report.Chains == 0 {
 			v.end()
-			v.begin(id, mobileid.AuditMark{Number: headNumber.Int64, MAC: headMAC.String}, headNumber.Valid,
-				mobileid.Process{WorkflowID: workflowID.String, RunID: runID.String})
+			v.begin(id, mobileid.AuditMark{Number: headNumber.Int64, MAC: headMAC.String}, headNumber.Valid)
+			v.state = mobileid.State(state.String)
+			v.lock = mobileid.Process{WorkflowID: workflowID.String, RunID: runID.String}
 		}
 		v.record(mobileid.AuditMark{Number: number, MAC: mac}, stored)
 	}
@@ -136,10 +140,11 @@ func (v *auditVerifier) chains(ctx context.Context, tx *sql.Tx, mobileID string)
 	return rows.Err()
 }
 
-func (v *auditVerifier) begin(id string, head mobileid.AuditMark, hasHead bool, lock mobileid.Process) {
+func (v *auditVerifier) begin(id string, head mobileid.AuditMark, hasHead bool) {
 	v.report.Chains++
-	v.id, v.head, v.hasHead, v.lock = id, head, hasHead, lock
+	v.id, v.head, v.hasHead = id, head, hasHead
 	v.last, v.lockSeen = mobileid.AuditMark{}, false
+	v.events = map[mobileid.Event]int64{}
 }
 
 func (v *auditVerifier) fault(number int64, kind AuditFaultKind, text string, args ...any) {
@@ -169,13 +174,22 @@ func (v *auditVerifier) record(mark mobileid.AuditMark, stored []byte) {
 		v.fault(mark.Number, AuditAltered, "it is not a record")
 	case record.MobileID != v.id:
 		v.fault(mark.Number, AuditAltered, "it is about mobile ID %q", record.MobileID)
-	case record.Event == mobileid.EventLocked || record.Event == mobileid.EventResumed:
-		v.lockSeen = v.lockSeen || record.Process.WorkflowID == v.lock.WorkflowID && record.Process.RunID == v.lock.RunID
+	default:
+		v.event(mark.Number, record)
 	}
 	if seen, ok := v.marks[v.id]; ok && seen.Number == mark.Number && seen.MAC != mark.MAC {
 		v.fault(mark.Number, AuditAltered, "a checkpoint saw another record here")
 	}
 	v.last = mark
+}
+
+// event notes what a record says of the mobile ID.
+func (v *auditVerifier) event(number int64, record mobileid.Record) {
+	v.events[record.Event] = number
+	switch record.Event {
+	case mobileid.EventLocked, mobileid.EventResumed, mobileid.EventAbandoned:
+		v.lockSeen = v.lockSeen || record.Process.WorkflowID == v.lock.WorkflowID && record.Process.RunID == v.lock.RunID
+	}
 }
 
 // end looks at a chain as a whole.
@@ -203,15 +217,54 @@ func (v *auditVerifier) end() {
 	if v.lock.RunID != "" && !v.lockSeen {
 		v.fault(v.last.Number, AuditCutOff, "the mobile ID is locked by %s (run %s), and no record says so", v.lock.WorkflowID, v.lock.RunID)
 	}
+	v.altered()
+	v.unrecorded()
 }
 
-// withoutRecords finds chains of which nothing is left but their head, or the
-// lock.
+// altered finds a mobile ID whose state is not one to which a record led.
+func (v *auditVerifier) altered() {
+	if v.state == "" {
+		return // it was deleted, or never came into being
+	}
+	for _, event := range []mobileid.Event{mobileid.EventLocked, mobileid.EventResumed, mobileid.EventAbandoned} {
+		if number, ok := v.events[event]; ok && v.state != mobileid.Locked {
+			v.fault(number, AuditAltered, "it says %s, and the mobile ID is %s", event, v.state)
+		}
+	}
+	if number, ok := v.events[mobileid.EventActivated]; ok && v.state == mobileid.Registered {
+		v.fault(number, AuditAltered, "it says %s, and the mobile ID is %s", mobileid.EventActivated, v.state)
+	}
+}
+
+// unrecorded finds a mobile ID in a state to which no record led. It can tell for
+// those that begin with a grant: of the others Identity Manager was told, and the
+// audit knows nothing but their lock.
+func (v *auditVerifier) unrecorded() {
+	recorded := func(event mobileid.Event) bool { return v.events[event] > 0 }
+	if v.state == "" || !recorded(mobileid.EventGranted) && !recorded(mobileid.EventRegistered) {
+		return
+	}
+	usable := v.state == mobileid.Active || v.state == mobileid.Inactive
+	locked := recorded(mobileid.EventLocked) || recorded(mobileid.EventAbandoned)
+	switch {
+	case !recorded(mobileid.EventRegistered):
+		v.fault(v.last.Number, AuditCutOff, "the mobile ID is %s, and no record says that it was registered", v.state)
+	case usable && !recorded(mobileid.EventActivated):
+		v.fault(v.last.Number, AuditCutOff, "the mobile ID is %s, and no record says that it was activated", v.state)
+	case v.state == mobileid.Locked && v.lock.RunID == "" && !locked:
+		v.fault(v.last.Number, AuditCutOff, "the mobile ID is locked, and no record says so")
+	}
+}
+
+// withoutRecords finds chains of which nothing is left but their head, the lock,
+// or the grant.
 func (v *auditVerifier) withoutRecords(ctx context.Context, tx *sql.Tx, mobileID string) error {
 	const query = `SELECT h.mobile_id, 'the head of the chain is left' FROM audit_heads h
 			WHERE h.number > 0 AND ($1 = '' OR h.mobile_id = $1) AND NOT EXISTS (SELECT 1 FROM audit a WHERE a.mobile_id = h.mobile_id)
 		UNION ALL SELECT m.id, 'the mobile ID is locked, and no record says so' FROM mobile_ids m
 			WHERE m.lock_run_id IS NOT NULL AND ($1 = '' OR m.id = $1) AND NOT EXISTS (SELECT 1 FROM audit a WHERE a.mobile_id = m.id)
+		UNION ALL SELECT g.mobile_id, 'the grant of the mobile ID is left' FROM grants g
+			WHERE ($1 = '' OR g.mobile_id = $1) AND NOT EXISTS (SELECT 1 FROM audit a WHERE a.mobile_id = g.mobile_id)
 		ORDER BY 1, 2`
 	gone, err := collect(ctx, tx, func(rows *sql.Rows) (AuditFault, error) {
 		fault := AuditFault{Kind: AuditRemoved}

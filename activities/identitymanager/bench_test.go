@@ -101,7 +101,7 @@ func fill(b *testing.B, s *Store, prefix string, n int) {
 			}
 			serial := strings.ToLower(fmt.Sprintf("%x", prefix+id))
 			two := []mobileid.Certificate{certificate(serial[:min(len(serial), 38)]+"1", "valid"), certificate(serial[:min(len(serial), 38)]+"2", "valid")}
-			if err := s.insertCertificates(b.Context(), tx, id, two); err != nil {
+			if err := s.insertCertificates(b.Context(), tx, id, two, ""); err != nil {
 				return err
 			}
 		}

@@ -27,7 +27,7 @@ func (s *Store) AddCertificates(ctx context.Context, mobileID string, certificat
 				return &OrderError{MobileID: mobileID, Problem: fmt.Sprintf("adds %s as %s to a locked mobile ID", c.CertificateID, c.State)}
 			}
 		}
-		return s.insertCertificates(ctx, tx, mobileID, certificates)
+		return s.insertCertificates(ctx, tx, mobileID, certificates, "")
 	})
 	if err != nil {
 		return fmt.Errorf("add %d certificates to mobile ID %s: %w", len(certificates), mobileID, err)
@@ -35,7 +35,12 @@ func (s *Store) AddCertificates(ctx context.Context, mobileID string, certificat
 	return nil
 }
 
-func (s *Store) insertCertificates(ctx context.Context, tx *sql.Tx, mobileID string, certificates []mobileid.Certificate) error {
+// keepKnown ends an INSERT that leaves rows alone that are there already.
+const keepKnown = ` ON CONFLICT DO NOTHING`
+
+// insertCertificates adds certificates. The suffix ends the statement: keepKnown,
+// or nothing.
+func (s *Store) insertCertificates(ctx context.Context, tx *sql.Tx, mobileID string, certificates []mobileid.Certificate, suffix string) error {
 	for _, c := range certificates {
 		if err := checkCertificate(mobileID, c); err != nil {
 			return err
@@ -47,7 +52,7 @@ func (s *Store) insertCertificates(ctx context.Context, tx *sql.Tx, mobileID str
 		for _, c := range batch {
 			rows.add(c.Issuer, c.AKI, c.Serial, mobileID, string(c.State), c.IssuerDN, stored(c.NotBefore), stored(c.NotAfter), c.DER, now)
 		}
-		insert := `INSERT INTO certificates (issuer, aki, serial, mobile_id, state, issuer_dn, not_before, not_after, der, created_at) ` + rows.String() //nolint:gosec // placeholders
+		insert := `INSERT INTO certificates (issuer, aki, serial, mobile_id, state, issuer_dn, not_before, not_after, der, created_at) ` + rows.String() + suffix //nolint:gosec // placeholders
 		if _, err := tx.ExecContext(ctx, insert, rows.args...); err != nil {
 			return fmt.Errorf("insert certificates: %w", err)
 		}

@@ -9,11 +9,32 @@
 // # Concurrency
 //
 // Any number of processes may use one database. On PostgreSQL a transaction
-// first takes the head of the mobile ID's audit chain, if it appends to it, and
-// then the mobile ID's row, always in this order; so two transactions on one
-// mobile ID run one after the other and cannot deadlock. SQLite has one writer
-// at a time anyway. What the database nevertheless gives up (a serialization
-// failure, a deadlock, a busy file) is tried again here a few times.
+// takes what it needs always in this order:
+//
+//  1. the user's row, if it decides whether the user may have another mobile ID
+//     (PutGrant, Register, Activate) or changes the user (PutUser),
+//  2. the head of the mobile ID's audit chain, if it appends to it,
+//  3. the mobile ID's row,
+//  4. what hangs on the mobile ID: its certificates, grant, provisioning and
+//     messages, which nobody changes who has neither 1 nor 3.
+//
+// No transaction takes two of 1, 2 or 3. So two transactions on one mobile ID, and
+// two decisions about one user, run one after the other, and cannot deadlock. The
+// user's row is taken FOR NO KEY UPDATE: a transaction that has a mobile ID's row
+// and writes who owns it refers to the user, which FOR UPDATE would keep waiting,
+// against the order. A lock does not take the user's row, so that nothing that a
+// user does elsewhere delays it.
+//
+// SQLite has one writer at a time anyway. What the database nevertheless gives up
+// (a serialization failure, a deadlock, a busy file) is tried again here a few
+// times.
+//
+// # One-time secrets
+//
+// Table provisionings holds what a phone needs to take a mobile ID, and messages
+// what it answered. They are deleted when the mobile ID becomes active or locked,
+// in the same transaction, or by ForgetSecrets before, or when they expire. No
+// error, audit record or text of a value repeats them.
 //
 // # Audit chain
 //

@@ -2,6 +2,8 @@ package identitymanager
 
 import (
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"mobileid"
 )
@@ -31,6 +33,28 @@ func checkProcess(mobileID string, process mobileid.Process) error {
 	}
 	return nil
 }
+
+// checkText refuses, naming the field, what is missing or not text that both
+// databases can keep. The words never repeat the value, which may be a secret.
+func checkText(field, value string) error {
+	if value == "" {
+		return mobileid.InvalidRequest(field, "is missing")
+	}
+	if !storable(value) {
+		return mobileid.InvalidRequest(field, "is not text in UTF-8 without NUL")
+	}
+	return nil
+}
+
+// checkName is checkText for a name for people, which may be missing.
+func checkName(name string) error {
+	if name == "" {
+		return nil
+	}
+	return checkText("name", name)
+}
+
+func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
 // gone reports a mobile ID that was validated and exists no more.
 func gone(mobileID string) error {

@@ -61,26 +61,31 @@ func (s *Store) List(ctx context.Context, after string, limit int) ([]mobileid.M
 // mobileIDs reads the mobile IDs that a condition selects, with their
 // certificates.
 func (s *Store) mobileIDs(ctx context.Context, condition, order string, args ...any) ([]mobileid.MobileID, error) {
-	selected := ` FROM mobile_ids WHERE ` + condition + ` ` + order
 	var all []mobileid.MobileID
 	err := s.snapshot(ctx, func(tx *sql.Tx) error {
 		var err error
-		all, err = collect(ctx, tx, func(rows *sql.Rows) (mobileid.MobileID, error) { return scanMobileID(rows) },
-			`SELECT `+mobileIDColumns+selected, args...)
-		if err != nil {
-			return err
-		}
-		index := make(map[string]*mobileid.MobileID, len(all))
-		for i := range all {
-			index[all[i].ID] = &all[i]
-		}
-		query := `SELECT ` + certificateColumns + `, mobile_id FROM certificates
-			WHERE mobile_id IN (SELECT id` + selected + `) ORDER BY mobile_id, issuer, aki, serial`
-		_, err = collect(ctx, tx, func(rows *sql.Rows) (struct{}, error) {
-			return struct{}{}, scanInto(index, rows)
-		}, query, args...)
+		all, err = readMobileIDs(ctx, tx, condition, order, args...)
 		return err
 	})
+	return all, err
+}
+
+func readMobileIDs(ctx context.Context, tx *sql.Tx, condition, order string, args ...any) ([]mobileid.MobileID, error) {
+	selected := ` FROM mobile_ids WHERE ` + condition + ` ` + order
+	all, err := collect(ctx, tx, func(rows *sql.Rows) (mobileid.MobileID, error) { return scanMobileID(rows) },
+		`SELECT `+mobileIDColumns+selected, args...)
+	if err != nil {
+		return nil, err
+	}
+	index := make(map[string]*mobileid.MobileID, len(all))
+	for i := range all {
+		index[all[i].ID] = &all[i]
+	}
+	query := `SELECT ` + certificateColumns + `, mobile_id FROM certificates
+		WHERE mobile_id IN (SELECT id` + selected + `) ORDER BY mobile_id, issuer, aki, serial`
+	_, err = collect(ctx, tx, func(rows *sql.Rows) (struct{}, error) {
+		return struct{}{}, scanInto(index, rows)
+	}, query, args...)
 	return all, err
 }
 
@@ -113,7 +118,7 @@ func (s *Store) CreateMobileID(ctx context.Context, m mobileid.MobileID) error {
 		if _, err := tx.ExecContext(ctx, insert, m.ID, m.Owner.ID, m.Name, string(m.State), stored(s.now())); err != nil {
 			return err
 		}
-		return s.insertCertificates(ctx, tx, m.ID, m.Certificates)
+		return s.insertCertificates(ctx, tx, m.ID, m.Certificates, "")
 	})
 	if err != nil {
 		return fmt.Errorf("create mobile ID %s: %w", m.ID, err)

@@ -26,8 +26,11 @@ const (
 )
 
 var postgresDialect = dialect{
-	name:          Postgres,
-	forUpdate:     " FOR UPDATE",
+	name:      Postgres,
+	forUpdate: " FOR UPDATE",
+	// Weaker than FOR UPDATE: whoever merely refers to the row, by a foreign key, is
+	// not kept waiting, and so cannot close a circle of waiting transactions.
+	forTurn:       " FOR NO KEY UPDATE",
 	castTimestamp: "::timestamptz",
 	transient: func(err error) bool {
 		switch postgresCode(err) {

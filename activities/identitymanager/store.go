@@ -50,6 +50,7 @@ type Store struct {
 type dialect struct {
 	name          string
 	forUpdate     string // ends a SELECT whose rows the transaction is going to change
+	forTurn       string // ends a SELECT of a row that stands for a queue: who has it goes first
 	castTimestamp string // makes a time of the text that stored returns, where the statement does not tell that it is one
 	transient     func(error) bool
 	noTable       func(error) bool

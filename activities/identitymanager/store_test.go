@@ -162,11 +162,13 @@ func order(id, run string) mobileid.LockOrder {
 func dump(t testing.TB, s *Store) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}
-	for _, table := range []string{"users", "user_roles", "mobile_ids", "certificates", "audit", "audit_heads"} {
-		rows, err := s.read.QueryContext(t.Context(), "SELECT * FROM "+table+" ORDER BY 1, 2, 3")
-		if table == "user_roles" {
-			rows, err = s.read.QueryContext(t.Context(), "SELECT * FROM "+table+" ORDER BY 1, 2")
+	for _, table := range []string{"users", "user_roles", "user_emails", "mobile_ids", "certificates", "audit", "audit_heads",
+		"grants", "provisionings", "messages", "notifications"} {
+		order := " ORDER BY 1, 2"
+		if table == "certificates" {
+			order += ", 3"
 		}
+		rows, err := s.read.QueryContext(t.Context(), "SELECT * FROM "+table+order)
 		require.NoError(t, err)
 		columns, err := rows.Columns()
 		require.NoError(t, err)

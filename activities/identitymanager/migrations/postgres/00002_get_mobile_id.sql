@@ -1,0 +1,61 @@
+-- What Get mobile ID needs. The version before goes on working beside it: no table of its own changes, and it can delete a
+-- mobile ID although rows of the new tables hang on it.
+
+-- +goose Up
+CREATE TABLE user_emails (
+    user_id text COLLATE "C" NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    email   text COLLATE "C" NOT NULL CHECK (email <> ''),
+    PRIMARY KEY (user_id, email)
+);
+
+-- No foreign key to mobile_ids: the mobile ID comes into being when its grant is used up.
+CREATE TABLE grants (
+    mobile_id        text COLLATE "C" NOT NULL PRIMARY KEY CHECK (mobile_id <> ''),
+    user_id          text COLLATE "C" NOT NULL REFERENCES users (id),
+    granted_by       text             NOT NULL CHECK (granted_by <> ''),
+    created_at       timestamptz      NOT NULL,
+    expires_at       timestamptz      NOT NULL,
+    used_at          timestamptz,
+    used_workflow_id text,
+    used_run_id      text,
+    CHECK ((used_at IS NULL) = (used_run_id IS NULL))
+);
+
+CREATE INDEX grants_by_user ON grants (user_id, created_at);
+
+-- One-time secrets. A row is deleted when they are used or expired.
+CREATE TABLE provisionings (
+    mobile_id   text COLLATE "C" NOT NULL PRIMARY KEY REFERENCES mobile_ids (id) ON DELETE CASCADE,
+    user_id     text COLLATE "C" NOT NULL,
+    workflow_id text             NOT NULL,
+    command_id  text COLLATE "C" NOT NULL,
+    nonce       text             NOT NULL,
+    uri         text             NOT NULL,
+    expires_at  timestamptz      NOT NULL,
+    created_at  timestamptz      NOT NULL
+);
+
+CREATE INDEX provisionings_by_user ON provisionings (user_id, created_at);
+CREATE INDEX provisionings_by_expiry ON provisionings (expires_at);
+
+-- Commands to messaging, and the answer to each. A row stays when its body is deleted, to tell a late answer from an unknown one.
+CREATE TABLE messages (
+    command_id  text COLLATE "C" NOT NULL PRIMARY KEY CHECK (command_id <> ''),
+    mobile_id   text COLLATE "C" NOT NULL REFERENCES mobile_ids (id) ON DELETE CASCADE,
+    workflow_id text             NOT NULL,
+    kind        text             NOT NULL CHECK (kind IN ('provision', 'certificate')),
+    expires_at  timestamptz      NOT NULL,
+    voided_at   timestamptz,
+    body        bytea,
+    received_at timestamptz,
+    CHECK (body IS NULL OR received_at IS NOT NULL)
+);
+
+CREATE INDEX messages_by_mobile_id ON messages (mobile_id);
+CREATE INDEX messages_with_body ON messages (expires_at) WHERE body IS NOT NULL;
+
+CREATE TABLE notifications (
+    key     text COLLATE "C" NOT NULL PRIMARY KEY CHECK (key <> ''),
+    address text             NOT NULL,
+    sent_at timestamptz      NOT NULL
+);
