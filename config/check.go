@@ -60,6 +60,7 @@ func (c Config) check(f *Faults) {
 			f.add("worker.profile_address", "must be host:port with a loopback address")
 		}
 	}
+	c.checkGet(f)
 	oneOf(f, "worker.serves", c.Worker.Serves, ServesProcesses, ServesCAs, ServesBoth)
 	if c.Worker.Serves == ServesCAs && len(c.CAQueues()) == 0 {
 		f.add("worker.serves", "is cas, but no CA has a driver and a task_queue")

@@ -44,6 +44,8 @@ type Config struct {
 	Lock             Lock             `mapstructure:"lock" doc:"Lock mobile ID"`
 	SearchAttributes SearchAttributes `mapstructure:"search_attributes" doc:"What Temporal shows and finds without opening a payload; never encrypted"`
 	CAs              []CA             `mapstructure:"cas" doc:"The certificate authorities; a certificate goes to the one that issued it"`
+	Get              Get              `mapstructure:"get" doc:"Get mobile ID"`
+	Messaging        Messaging        `mapstructure:"messaging" doc:"Smart ID Messaging, by which Get mobile ID reaches phones"`
 	Worker           Worker           `mapstructure:"worker" doc:"The worker program"`
 	Log              Log              `mapstructure:"log" doc:"Logs, on standard error"`
 }
@@ -140,6 +142,8 @@ func Default() Config {
 		Audit:            Audit{KeyFile: ".dev/audit.key", CheckpointDir: ".dev/checkpoints", CheckpointEvery: 24 * time.Hour},
 		Lock:             Lock{Deadline: 2 * time.Hour, Reason: "unspecified"},
 		SearchAttributes: SearchAttributes{Enabled: true, User: "plain"},
+		Get:              defaultGet(),
+		Messaging:        Messaging{CallTimeout: 10 * time.Second},
 		Worker: Worker{
 			Serves:        ServesProcesses,
 			HealthAddress: "127.0.0.1:8081",
@@ -167,11 +171,11 @@ func (c *CA) fillDefaults() {
 	}
 }
 
-// Flags adds a flag for the file and one for every setting that is no list.
+// Flags adds a flag for the file and one for every setting that is no list of sections.
 func Flags(flags *pflag.FlagSet) {
 	flags.String(FileFlag, "", "configuration file (default "+defaultFile+" if it is there, or $"+FileVariable+")")
 	for _, s := range settings(reflect.ValueOf(Default()), "") {
-		if s.value.Kind() == reflect.Slice {
+		if s.sections() {
 			continue
 		}
 		// As text, so that a malformed one is reported with all other faults.
@@ -183,6 +187,9 @@ func Flags(flags *pflag.FlagSet) {
 func defaultText(s setting) string {
 	if s.value.IsZero() {
 		return ""
+	}
+	if list, ok := s.value.Interface().([]string); ok {
+		return fmt.Sprintf(" (default %s)", strings.Join(list, ","))
 	}
 	return fmt.Sprintf(" (default %v)", s.value.Interface())
 }
@@ -196,7 +203,7 @@ func Load(flags *pflag.FlagSet) (Config, error) {
 	v.AutomaticEnv()
 	known := map[string]bool{FileVariable: true}
 	for _, s := range settings(reflect.ValueOf(Default()), "") {
-		if s.value.Kind() == reflect.Slice {
+		if s.sections() {
 			continue
 		}
 		v.SetDefault(s.key, s.value.Interface())
@@ -219,7 +226,7 @@ func Load(flags *pflag.FlagSet) (Config, error) {
 	var c Config
 	err := v.Unmarshal(&c, func(d *mapstructure.DecoderConfig) {
 		d.ErrorUnused = true
-		d.DecodeHook = mapstructure.StringToTimeDurationHookFunc()
+		d.DecodeHook = mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","))
 	})
 	for _, fault := range leaves(err) {
 		faults.add("", fault.Error())
@@ -299,6 +306,12 @@ type setting struct {
 	key   string
 	doc   string
 	value reflect.Value
+}
+
+// sections reports whether the setting is a list of sections, which the file alone
+// can hold.
+func (s setting) sections() bool {
+	return s.value.Kind() == reflect.Slice && s.value.Type().Elem().Kind() == reflect.Struct
 }
 
 // settings lists the keys of a struct in order. Lists stay whole.

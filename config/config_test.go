@@ -33,6 +33,7 @@ func TestLoadOrder(t *testing.T) {
 	t.Setenv(FileVariable, file)
 	t.Setenv("MOBILEID_LOCK_DEADLINE", "7m")
 	t.Setenv("MOBILEID_LOG_LEVEL", "error")
+	t.Setenv("MOBILEID_GET_KEY_TYPES", "EC-P-256,RSA-3072")
 	require.NoError(t, flags.Parse([]string{"--log.level", "debug"}))
 
 	c, err := Load(flags)
@@ -40,6 +41,7 @@ func TestLoadOrder(t *testing.T) {
 	require.Equal(t, "from-file", c.TaskQueue, "the file is over the default")
 	require.Equal(t, 7*time.Minute, c.Lock.Deadline, "a variable is over the file")
 	require.Equal(t, "debug", c.Log.Level, "a flag is over a variable")
+	require.Equal(t, []string{"EC-P-256", "RSA-3072"}, c.Get.KeyTypes, "a variable holds a list with commas")
 }
 
 func TestLoadFillsCA(t *testing.T) {
@@ -63,6 +65,8 @@ func TestLoadReportsAllFaultsAtOnce(t *testing.T) {
 store: {driver: oracle}
 lock: {deadline: 0s, reason: certificateHold}
 search_attributes: {user: hashed}
+get: {enabled: true, ca: d, authentication: false, signature: false, recover_encryption: true, key_types: [RSA-1024], qr: fax, years: 0, user_id: name, notify: often, workflow_id: secret, scan_wait: 0s}
+messaging: {url: "http://host", callback_address: "127.0.0.1:0", callback_user: "a:b"}
 worker: {profile_address: "0.0.0.0:6060", serves: cas}
 cas:
   - {name: a, driver: devca, url: "not a url", proof_wait: soon}
@@ -78,6 +82,13 @@ cas:
 		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
 		"cas[2].provisioner", "cas[2].crl_url", "cas[2].token_file is not a setting of driver stepca", "cas[3].token_file", "cas[4].issuer_dn", "cas[4].mount is not a setting of driver ejbca",
 		"cas[4].rate_limit", `cas[4].reasons has "gone"`, "cas[4].reasons maps superseded twice", "worker.serves is cas",
+	} {
+		require.ErrorContains(t, err, fault)
+	}
+	for _, fault := range []string{
+		"get.ca has driver ejbca", "get asks for no certificate", "get.recover_encryption", "get.key_types", "get.qr", "get.years", "get.user_id",
+		"get.notify", "get.workflow_id", "get.scan_wait", "messaging.url", "messaging.client_id", "messaging.api_key_file", "messaging.attestation_file",
+		"messaging.callback_user must not hold a colon", "messaging.callback_certificate_file",
 	} {
 		require.ErrorContains(t, err, fault)
 	}

@@ -26,11 +26,11 @@ func comment(b *strings.Builder, v reflect.Value, indent string) {
 			b.WriteString("\n")
 		}
 		key, doc := field.Tag.Get("mapstructure"), field.Tag.Get("doc")
-		switch field.Type.Kind() {
-		case reflect.Struct:
+		switch {
+		case field.Type.Kind() == reflect.Struct:
 			fmt.Fprintf(b, "# %s.\n#%s%s:\n", strings.TrimSuffix(doc, "."), indent, key)
 			comment(b, v.Field(i), indent+"  ")
-		case reflect.Slice:
+		case setting{value: v.Field(i)}.sections():
 			fmt.Fprintf(b, "# %s.\n#%s%s:\n", strings.TrimSuffix(doc, "."), indent, key)
 			var ca CA
 			ca.fillDefaults()
@@ -54,6 +54,9 @@ func commentList(b *strings.Builder, element reflect.Value, indent string) {
 func yamlValue(v reflect.Value) string {
 	if d, ok := v.Interface().(time.Duration); ok {
 		return d.String()
+	}
+	if list, ok := v.Interface().([]string); ok {
+		return fmt.Sprintf("[%s]", strings.Join(list, ", "))
 	}
 	if v.Kind() == reflect.Slice {
 		return "[]"
