@@ -3,6 +3,9 @@ package mobileid
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -127,31 +130,49 @@ const (
 
 func (f *Failure) Error() string { return f.Message }
 
-// Provisioning is how a phone is reached for a mobile ID that is being created.
-// Nonce and URI are one-time secrets: who has the URI can take the mobile ID.
+// Errors of reading what a phone is reached by, and what it answered.
+var (
+	// ErrNoProvisioning means that nothing can be scanned: there is no provisioning,
+	// or it has expired.
+	ErrNoProvisioning = errors.New("no provisioning is waiting for a phone")
+	// ErrNoAnswer means that a command is not answered, or that what was answered is
+	// deleted.
+	ErrNoAnswer = errors.New("the command has no answer")
+)
+
+// Provisioning is what one phone needs to take a mobile ID that is being created.
+// Nonce and URI are one-time secrets: who has them gets the mobile ID. They are
+// kept by Identity Manager and nowhere else, and no verb of package fmt, logger or
+// encoder of JSON shows them.
 type Provisioning struct {
-	MobileID   string
-	UserID     string
-	WorkflowID string
-	CommandID  string // of messaging
-	Nonce      string
-	URI        string // what the QR code carries
-	ExpiresAt  time.Time
+	MobileID   string    `json:"mobileId"`
+	UserID     string    `json:"userId"`     // the owner, to whom alone the URI is shown
+	WorkflowID string    `json:"workflowId"` // of the process to be told
+	Nonce      string    `json:"-"`          // comes back in the phone's answer
+	URI        string    `json:"-"`          // in the QR
+	ExpiresAt  time.Time `json:"expiresAt"`
+	CommandID  string    `json:"commandId"` // of the command that the answer belongs to
 }
 
-// String leaves out the secrets.
+// String says of what it is, and nothing that is secret.
 func (p Provisioning) String() string { return "provisioning of mobile ID " + p.MobileID }
 
-// GoString is String, so that no verb prints the secrets.
+// GoString is String.
 func (p Provisioning) GoString() string { return p.String() }
 
-// Command is a command that was sent to messaging, whose answer is awaited.
+// Format is String for every verb: some would otherwise print the fields.
+func (p Provisioning) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(p.String())) }
+
+// LogValue is String.
+func (p Provisioning) LogValue() slog.Value { return slog.StringValue(p.String()) }
+
+// Command is a command sent to messaging, for which an answer is expected.
 type Command struct {
-	CommandID  string
-	MobileID   string
-	WorkflowID string
-	Kind       string // provision or certificate
-	ExpiresAt  time.Time
+	CommandID  string    `json:"commandId"` // names it in the answer
+	MobileID   string    `json:"mobileId"`
+	WorkflowID string    `json:"workflowId"` // of the process to be told of the answer
+	Kind       string    `json:"kind"`       // provision or certificate
+	ExpiresAt  time.Time `json:"expiresAt"`
 }
 
 // ApplicantChain is the audit chain of what happens to a user who asks for a mobile

@@ -22,11 +22,11 @@ type Applicants interface {
 	// PutProvisioning keeps the secrets by which a phone is reached, in the place of
 	// earlier ones of the mobile ID.
 	PutProvisioning(ctx context.Context, p mobileid.Provisioning) error
-	// Provisioning reads them, or returns ErrNoProvisioning.
+	// Provisioning reads them, or returns mobileid.ErrNoProvisioning.
 	Provisioning(ctx context.Context, mobileID string) (mobileid.Provisioning, error)
 	// PutCommand notes a command whose answer is awaited.
 	PutCommand(ctx context.Context, c mobileid.Command) error
-	// Answer reads the answer to a command, or returns ErrNoAnswer.
+	// Answer reads the answer to a command, or returns mobileid.ErrNoAnswer.
 	Answer(ctx context.Context, commandID string) ([]byte, error)
 	// RecordIssued takes over what a CA has issued.
 	RecordIssued(ctx context.Context, order mobileid.IssueOrder) (mobileid.Receipt, error)

@@ -15,13 +15,6 @@ import (
 	"mobileid/activities/messaging"
 )
 
-// ErrNoAnswer is what Applicants.Answer returns while there is none.
-var ErrNoAnswer = errors.New("messaging has not answered the command yet")
-
-// ErrNoProvisioning is what Applicants.Provisioning returns if there is none, or
-// none any more.
-var ErrNoProvisioning = errors.New("no phone is awaited for this mobile ID")
-
 // nonceBytes is the length of the nonce that the phone must sign.
 const nonceBytes = 32
 
@@ -93,7 +86,7 @@ func (a *Activities) provisionCommand(applicant mobileid.Applicant, in Provision
 // answer reads what messaging told of a command.
 func (a *Activities) answer(ctx context.Context, kind messaging.CommandKind, command string) (messaging.Callback, error) {
 	body, err := a.Get.Applicants.Answer(ctx, command)
-	if errors.Is(err, ErrNoAnswer) {
+	if errors.Is(err, mobileid.ErrNoAnswer) {
 		return messaging.Callback{}, failure(mobileid.FailurePhoneSilent, errors.New("the phone did not answer in time"))
 	}
 	if err != nil {
@@ -131,7 +124,7 @@ func (a *Activities) ReadKeys(ctx context.Context, in ReadKeysInput) (*MadeKeys,
 		return nil, translate(err)
 	}
 	provisioning, err := a.Get.Applicants.Provisioning(ctx, in.MobileID)
-	if errors.Is(err, ErrNoProvisioning) || err == nil && provisioning.CommandID != in.Command.CommandID {
+	if errors.Is(err, mobileid.ErrNoProvisioning) || err == nil && provisioning.CommandID != in.Command.CommandID {
 		return nil, translate(failure(mobileid.FailurePhoneSilent, errors.New("the time to scan the code is over")))
 	}
 	if err != nil {

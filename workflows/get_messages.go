@@ -27,6 +27,17 @@ const (
 // follows from it. ref is the user id, or its keyed hash where that is configured.
 func GetWorkflowID(ref string) string { return Get + "/" + ref }
 
+// GetWorkflowIDs returns the workflow id of each user's Get: with the user id in it,
+// or with its hash under a key, because an id is never encrypted.
+func GetWorkflowIDs(hashKey []byte) func(userID string) string {
+	return func(userID string) string {
+		if hashKey != nil {
+			return GetWorkflowID(activities.HashUser(hashKey, userID))
+		}
+		return GetWorkflowID(userID)
+	}
+}
+
 // GetRequest is the input of a Get.
 type GetRequest struct {
 	UserID    string     `json:"userId"`

@@ -2,9 +2,8 @@ package identitymanager
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"mobileid"
@@ -12,10 +11,11 @@ import (
 
 // Applicant reads what decides whether a user may have a new mobile ID: the user,
 // their addresses, their open grant and all their mobile IDs with certificates, as
-// they are at one moment. An unknown user is ErrUserNotFound.
+// they are at one moment. An unknown user is one who is not active and has nothing.
 func (s *Store) Applicant(ctx context.Context, userID string) (mobileid.Applicant, error) {
+	unknown := mobileid.Applicant{User: mobileid.User{ID: userID}}
 	if checkText("userId", userID) != nil {
-		return mobileid.Applicant{}, fmt.Errorf("read applicant: %w", ErrUserNotFound)
+		return unknown, nil
 	}
 	var a mobileid.Applicant
 	err := s.snapshot(ctx, func(tx *sql.Tx) error {
@@ -23,6 +23,9 @@ func (s *Store) Applicant(ctx context.Context, userID string) (mobileid.Applican
 		a, err = s.readApplicant(ctx, tx, userID)
 		return err
 	})
+	if errors.Is(err, ErrUserNotFound) {
+		return unknown, nil
+	}
 	if err != nil {
 		return mobileid.Applicant{}, fmt.Errorf("read applicant %s: %w", userID, err)
 	}
@@ -43,12 +46,4 @@ func (s *Store) readApplicant(ctx context.Context, tx *sql.Tx, userID string) (a
 		return a, fmt.Errorf("read mobile IDs: %w", err)
 	}
 	return a, nil
-}
-
-// ApplicantChain is the audit chain of what is recorded of a user who has no
-// grant, and so no mobile ID to record it of. It looks like the id of a mobile ID,
-// whatever the user's id looks like.
-func ApplicantChain(userID string) string {
-	sum := sha256.Sum256([]byte(userID))
-	return "get." + hex.EncodeToString(sum[:16])
 }

@@ -20,19 +20,6 @@ const (
 // MaxAnswerBytes is the size of the largest answer that is kept.
 const MaxAnswerBytes = 64 << 10
 
-// ErrNoAnswer means that a command is not answered, or that what was answered is
-// deleted.
-var ErrNoAnswer = errors.New("the command has no answer")
-
-// Command is a command sent to messaging, for which an answer is expected.
-type Command struct {
-	CommandID  string    `json:"commandId"` // names it in the answer
-	MobileID   string    `json:"mobileId"`
-	WorkflowID string    `json:"workflowId"` // of the process to be told of the answer
-	Kind       string    `json:"kind"`       // KindCertificate; PutProvisioning has the other one
-	ExpiresAt  time.Time `json:"expiresAt"`
-}
-
 // DeliveryOutcome is what an answer was to the store.
 type DeliveryOutcome string
 
@@ -56,7 +43,7 @@ type Delivery struct {
 // A missing field is a mobileid.ErrInvalidRequest. A mobile ID that is not
 // registered is a *mobileid.ConflictError, and the id of another command an
 // *OrderError.
-func (s *Store) PutCommand(ctx context.Context, c Command) error {
+func (s *Store) PutCommand(ctx context.Context, c mobileid.Command) error {
 	c.ExpiresAt = microseconds(c.ExpiresAt)
 	if err := checkCommand(c); err != nil {
 		return err
@@ -76,7 +63,7 @@ func (s *Store) PutCommand(ctx context.Context, c Command) error {
 	return nil
 }
 
-func checkCommand(c Command) error {
+func checkCommand(c mobileid.Command) error {
 	if err := cmp.Or(mobileid.CheckID("mobileId", c.MobileID), checkText("commandId", c.CommandID), checkText("workflowId", c.WorkflowID)); err != nil {
 		return err
 	}
@@ -91,7 +78,7 @@ func checkCommand(c Command) error {
 
 // message is a command with what has become of it.
 type message struct {
-	Command
+	mobileid.Command
 	voidedAt   time.Time
 	receivedAt time.Time
 }
@@ -99,13 +86,13 @@ type message struct {
 func (m message) answered() bool { return !m.receivedAt.IsZero() }
 
 // fits reports whether the message is of that command, and can be answered.
-func (m message) fits(c Command) bool {
+func (m message) fits(c mobileid.Command) bool {
 	return m.voidedAt.IsZero() && m.MobileID == c.MobileID && m.WorkflowID == c.WorkflowID && m.Kind == c.Kind
 }
 
 // readCommand reads a command, or returns sql.ErrNoRows.
 func readCommand(ctx context.Context, tx *sql.Tx, commandID string) (message, error) {
-	m := message{Command: Command{CommandID: commandID}}
+	m := message{Command: mobileid.Command{CommandID: commandID}}
 	const query = `SELECT mobile_id, workflow_id, kind, expires_at, voided_at, received_at FROM messages WHERE command_id = $1`
 	err := tx.QueryRowContext(ctx, query, commandID).Scan(
 		&m.MobileID, &m.WorkflowID, &m.Kind, timestamp{&m.ExpiresAt}, timestamp{&m.voidedAt}, timestamp{&m.receivedAt})
@@ -113,7 +100,7 @@ func readCommand(ctx context.Context, tx *sql.Tx, commandID string) (message, er
 }
 
 // writeCommand makes a command known. The transaction has the mobile ID's row.
-func writeCommand(ctx context.Context, tx *sql.Tx, c Command) error {
+func writeCommand(ctx context.Context, tx *sql.Tx, c mobileid.Command) error {
 	const put = `INSERT INTO messages (command_id, mobile_id, workflow_id, kind, expires_at) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (command_id) DO UPDATE SET expires_at = excluded.expires_at
 		WHERE messages.mobile_id = excluded.mobile_id AND messages.workflow_id = excluded.workflow_id
@@ -217,16 +204,16 @@ func (s *Store) expected(ctx context.Context, tx *sql.Tx, m message) (bool, erro
 }
 
 // Answer reads what was answered to a command. Without an answer, and after it was
-// deleted, it is ErrNoAnswer.
+// deleted, it is mobileid.ErrNoAnswer.
 func (s *Store) Answer(ctx context.Context, commandID string) ([]byte, error) {
 	if checkText("commandId", commandID) != nil {
-		return nil, ErrNoAnswer
+		return nil, mobileid.ErrNoAnswer
 	}
 	var body []byte
 	const query = `SELECT body FROM messages WHERE command_id = $1 AND body IS NOT NULL`
 	err := s.read.QueryRowContext(ctx, query, commandID).Scan(&body)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, ErrNoAnswer
+		return nil, mobileid.ErrNoAnswer
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)

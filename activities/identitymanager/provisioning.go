@@ -6,47 +6,16 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"mobileid"
 )
-
-// ErrNoProvisioning means that nothing can be scanned: there is no provisioning,
-// or it has expired.
-var ErrNoProvisioning = errors.New("no provisioning is waiting for a phone")
 
 // answerGrace is for how long after the expiry of a command its answer is still
 // taken, and what is needed to check it is kept. Clocks differ, messaging repeats
 // a callback that was not received, and a worker may be down when it comes. The
 // process has timers of its own.
 const answerGrace = time.Hour
-
-// Provisioning is what one phone needs to take a mobile ID that is being created.
-// Nonce and URI are one-time secrets: who has them gets the mobile ID. They are
-// kept here and nowhere else, and no verb of package fmt, logger or encoder of
-// JSON shows them.
-type Provisioning struct {
-	MobileID   string    `json:"mobileId"`
-	UserID     string    `json:"userId"`     // the owner, to whom alone the URI is shown
-	WorkflowID string    `json:"workflowId"` // of the process to be told
-	Nonce      string    `json:"-"`          // comes back in the phone's answer
-	URI        string    `json:"-"`          // in the QR
-	ExpiresAt  time.Time `json:"expiresAt"`
-	CommandID  string    `json:"commandId"` // of the command that the answer belongs to
-}
-
-// String says of what it is, and nothing that is secret.
-func (p Provisioning) String() string { return "provisioning of mobile ID " + p.MobileID }
-
-// GoString is String.
-func (p Provisioning) GoString() string { return p.String() }
-
-// Format is String for every verb: some would otherwise print the fields.
-func (p Provisioning) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(p.String())) }
-
-// LogValue is String.
-func (p Provisioning) LogValue() slog.Value { return slog.StringValue(p.String()) }
 
 // PutProvisioning keeps the secrets of a command to messaging, and the command for
 // its answer. It takes the place of an earlier provisioning of the mobile ID, whose
@@ -56,9 +25,9 @@ func (p Provisioning) LogValue() slog.Value { return slog.StringValue(p.String()
 // A missing field is a mobileid.ErrInvalidRequest. A mobile ID that is not
 // registered, or not the user's, is a *mobileid.ConflictError, and the id of
 // another command an *OrderError.
-func (s *Store) PutProvisioning(ctx context.Context, p Provisioning) error {
+func (s *Store) PutProvisioning(ctx context.Context, p mobileid.Provisioning) error {
 	p.ExpiresAt = microseconds(p.ExpiresAt)
-	command := Command{CommandID: p.CommandID, MobileID: p.MobileID, WorkflowID: p.WorkflowID, Kind: KindProvision, ExpiresAt: p.ExpiresAt}
+	command := mobileid.Command{CommandID: p.CommandID, MobileID: p.MobileID, WorkflowID: p.WorkflowID, Kind: KindProvision, ExpiresAt: p.ExpiresAt}
 	if err := cmp.Or(checkCommand(command), checkText("userId", p.UserID), checkText("nonce", p.Nonce), checkText("uri", p.URI)); err != nil {
 		return err
 	}
@@ -103,7 +72,7 @@ func (s *Store) takeRegistered(ctx context.Context, tx *sql.Tx, id string) (mobi
 
 // voidProvisioning makes the commands void that p takes the place of, and deletes
 // what was answered to them.
-func (s *Store) voidProvisioning(ctx context.Context, tx *sql.Tx, p Provisioning) error {
+func (s *Store) voidProvisioning(ctx context.Context, tx *sql.Tx, p mobileid.Provisioning) error {
 	const void = `UPDATE messages SET voided_at = $3, body = NULL
 		WHERE mobile_id = $1 AND kind = 'provision' AND command_id <> $2 AND voided_at IS NULL`
 	if _, err := tx.ExecContext(ctx, void, p.MobileID, p.CommandID, stored(s.now())); err != nil {
@@ -112,7 +81,7 @@ func (s *Store) voidProvisioning(ctx context.Context, tx *sql.Tx, p Provisioning
 	return nil
 }
 
-func (s *Store) writeProvisioning(ctx context.Context, tx *sql.Tx, p Provisioning) error {
+func (s *Store) writeProvisioning(ctx context.Context, tx *sql.Tx, p mobileid.Provisioning) error {
 	const put = `INSERT INTO provisionings (mobile_id, user_id, workflow_id, command_id, nonce, uri, expires_at, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (mobile_id) DO UPDATE SET user_id = excluded.user_id, workflow_id = excluded.workflow_id,
@@ -126,11 +95,11 @@ func (s *Store) writeProvisioning(ctx context.Context, tx *sql.Tx, p Provisionin
 }
 
 // Provisioning reads the provisioning of a mobile ID, for its process. An expired
-// one is ErrNoProvisioning, and deleted; but if the phone has answered it, it is
+// one is mobileid.ErrNoProvisioning, and deleted; but if the phone has answered it, it is
 // kept for another hour, so that the process can check the answer.
-func (s *Store) Provisioning(ctx context.Context, mobileID string) (Provisioning, error) {
+func (s *Store) Provisioning(ctx context.Context, mobileID string) (mobileid.Provisioning, error) {
 	if mobileid.CheckID("mobileId", mobileID) != nil {
-		return Provisioning{}, ErrNoProvisioning
+		return mobileid.Provisioning{}, mobileid.ErrNoProvisioning
 	}
 	const condition = `provisionings.mobile_id = $1`
 	p, answered, err := s.provisioning(ctx, condition, mobileID)
@@ -142,17 +111,17 @@ func (s *Store) Provisioning(ctx context.Context, mobileID string) (Provisioning
 		err = s.unexpired(ctx, p.MobileID, until)
 	}
 	if err != nil {
-		return Provisioning{}, fmt.Errorf("read provisioning of mobile ID %s: %w", mobileID, err)
+		return mobileid.Provisioning{}, fmt.Errorf("read provisioning of mobile ID %s: %w", mobileID, err)
 	}
 	return p, nil
 }
 
 // ProvisioningOf reads what a user can scan now, for the page of the signed-in
-// user. An expired one is ErrNoProvisioning, and deleted once no process needs it
+// user. An expired one is mobileid.ErrNoProvisioning, and deleted once no process needs it
 // to check an answer.
-func (s *Store) ProvisioningOf(ctx context.Context, userID string) (Provisioning, error) {
+func (s *Store) ProvisioningOf(ctx context.Context, userID string) (mobileid.Provisioning, error) {
 	if checkText("userId", userID) != nil {
-		return Provisioning{}, ErrNoProvisioning
+		return mobileid.Provisioning{}, mobileid.ErrNoProvisioning
 	}
 	const condition = `provisionings.user_id = $1 AND EXISTS (SELECT 1 FROM mobile_ids
 		WHERE mobile_ids.id = provisionings.mobile_id AND owner = $1 AND state = 'registered')`
@@ -161,25 +130,25 @@ func (s *Store) ProvisioningOf(ctx context.Context, userID string) (Provisioning
 		err = s.unexpired(ctx, p.MobileID, p.ExpiresAt)
 	}
 	if err != nil {
-		return Provisioning{}, fmt.Errorf("read provisioning of user %s: %w", userID, err)
+		return mobileid.Provisioning{}, fmt.Errorf("read provisioning of user %s: %w", userID, err)
 	}
 	return p, nil
 }
 
 // provisioning reads the newest one that a condition selects, and whether the
 // phone has answered it.
-func (s *Store) provisioning(ctx context.Context, condition string, arg string) (p Provisioning, answered bool, err error) {
+func (s *Store) provisioning(ctx context.Context, condition string, arg string) (p mobileid.Provisioning, answered bool, err error) {
 	query := `SELECT mobile_id, user_id, workflow_id, command_id, nonce, uri, expires_at,
 		EXISTS (SELECT 1 FROM messages WHERE messages.command_id = provisionings.command_id AND received_at IS NOT NULL)
 		FROM provisionings WHERE ` + condition + ` ORDER BY created_at DESC, mobile_id LIMIT 1`
 	err = s.read.QueryRowContext(ctx, query, arg).Scan(&p.MobileID, &p.UserID, &p.WorkflowID, &p.CommandID, &p.Nonce, &p.URI, timestamp{&p.ExpiresAt}, &answered)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = ErrNoProvisioning
+		err = mobileid.ErrNoProvisioning
 	}
 	return p, answered, err
 }
 
-// unexpired returns ErrNoProvisioning from a time on, and then deletes what has
+// unexpired returns mobileid.ErrNoProvisioning from a time on, and then deletes what has
 // expired.
 func (s *Store) unexpired(ctx context.Context, mobileID string, until time.Time) error {
 	if s.now().Before(until) {
@@ -188,5 +157,5 @@ func (s *Store) unexpired(ctx context.Context, mobileID string, until time.Time)
 	if _, err := s.forgetExpired(ctx, mobileID); err != nil {
 		return err
 	}
-	return ErrNoProvisioning
+	return mobileid.ErrNoProvisioning
 }

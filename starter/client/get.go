@@ -1,0 +1,185 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"mobileid"
+	"mobileid/workflows"
+)
+
+// Gets starts and steers Gets.
+type Gets struct {
+	temporal   client.Client
+	taskQueue  string
+	workflowID func(userID string) string
+}
+
+// NewGets makes a client for the Gets of a task queue. workflowID is the one of
+// workflows.GetWorkflowIDs that fits the worker's configuration.
+func NewGets(temporal client.Client, taskQueue string, workflowID func(userID string) string) *Gets {
+	return &Gets{temporal: temporal, taskQueue: taskQueue, workflowID: workflowID}
+}
+
+// User acts on behalf of a self-service user. by names an operator who acts for the
+// user; empty if the user does.
+func (g *Gets) User(userID, by string) *Applicant {
+	return &Applicant{gets: g, userID: userID, by: by, id: g.workflowID(userID)}
+}
+
+// Applicant is a Gets on behalf of one user, who has one Get at a time.
+type Applicant struct {
+	gets       *Gets
+	userID, by string
+	id         string
+}
+
+// GetStatus is where a Get stands.
+type GetStatus struct {
+	workflows.GetStatus
+	WorkflowID string `json:"workflowId"`
+	RunID      string `json:"runId,omitempty"`
+	// Stored reports that no worker has answered in time; see Status.Stored.
+	Stored bool `json:"stored,omitempty"`
+}
+
+// Start starts a Get that waits for Next or Cancel, or joins the running one, and
+// returns when it is validated. A refusal is the error.
+func (a *Applicant) Start(ctx context.Context) (GetStatus, error) {
+	run, err := a.gets.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:                       a.id,
+		TaskQueue:                a.gets.taskQueue,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:            workflows.GetSummary,
+	}, workflows.Get, workflows.GetRequest{UserID: a.userID, By: a.by})
+	if err != nil {
+		return GetStatus{}, fmt.Errorf("start Get: %w", err)
+	}
+	pause := firstPoll
+	for {
+		status, err := a.query(ctx, run.GetRunID())
+		switch {
+		case errors.Is(err, ErrNoWorker):
+			return GetStatus{WorkflowID: a.id, RunID: run.GetRunID(), Stored: true}, nil
+		case err != nil:
+			return GetStatus{}, err
+		case status.Phase != workflows.Validating:
+			return status, nil
+		}
+		if err := sleep(ctx, &pause); err != nil {
+			return GetStatus{}, err
+		}
+	}
+}
+
+// LockFirst has the active mobile ID locked before a new one is made.
+func (a *Applicant) LockFirst(ctx context.Context) (GetStatus, error) {
+	return a.update(ctx, workflows.LockFirst)
+}
+
+// Next sends Next, and returns when the QR code can be shown.
+func (a *Applicant) Next(ctx context.Context) (GetStatus, error) { return a.update(ctx, workflows.Next) }
+
+// Cancel keeps what is there. What was begun is taken back.
+func (a *Applicant) Cancel(ctx context.Context) (GetStatus, error) {
+	return a.update(ctx, workflows.Cancel)
+}
+
+// Retry makes the waiting step try again now.
+func (a *Applicant) Retry(ctx context.Context) (workflows.GetRetryAnswer, error) {
+	var answer workflows.GetRetryAnswer
+	err := a.send(ctx, workflows.Retry, &answer)
+	return answer, err
+}
+
+func (a *Applicant) update(ctx context.Context, name string) (GetStatus, error) {
+	status := GetStatus{WorkflowID: a.id}
+	err := a.send(ctx, name, &status.GetStatus)
+	if errors.Is(err, ErrNoWorker) {
+		return GetStatus{WorkflowID: a.id, Stored: true}, nil
+	}
+	return status, err
+}
+
+// send sends a message as an update. If no worker accepts it in time, it is stored at
+// the server as a signal, and the error is ErrNoWorker.
+func (a *Applicant) send(ctx context.Context, name string, answer any) error {
+	message := workflows.Message{UserID: a.userID, By: a.by, RequestID: uuid.NewString()}
+	accepting, cancel := context.WithTimeout(ctx, acceptWait)
+	defer cancel()
+	handle, err := a.gets.temporal.UpdateWorkflow(accepting, client.UpdateWorkflowOptions{
+		UpdateID: message.RequestID, WorkflowID: a.id, UpdateName: name, Args: []any{message}, WaitForStage: client.WorkflowUpdateStageAccepted,
+	})
+	if unanswered(ctx, err) {
+		if err = a.gets.temporal.SignalWorkflow(ctx, a.id, "", name, message); err == nil {
+			return ErrNoWorker
+		}
+	}
+	if err == nil {
+		err = handle.Get(ctx, answer)
+	}
+	if gone(err) {
+		return mobileid.NotFound()
+	}
+	return asRefusal(err)
+}
+
+// Status tells where the Get stands. A process that was refused ends with the
+// refusal as the error.
+func (a *Applicant) Status(ctx context.Context) (GetStatus, error) { return a.query(ctx, "") }
+
+func (a *Applicant) query(ctx context.Context, runID string) (GetStatus, error) {
+	status := GetStatus{WorkflowID: a.id, RunID: runID}
+	asking, cancel := context.WithTimeout(ctx, acceptWait)
+	defer cancel()
+	value, err := a.gets.temporal.QueryWorkflow(asking, a.id, runID, workflows.StatusQuery, workflows.Message{UserID: a.userID})
+	switch {
+	case unanswered(ctx, err):
+		return GetStatus{}, ErrNoWorker
+	case gone(err):
+		return GetStatus{}, mobileid.NotFound()
+	case err != nil:
+		return GetStatus{}, asRefusal(err)
+	}
+	if err := value.Get(&status.GetStatus); err != nil {
+		return GetStatus{}, fmt.Errorf("read status of Get: %w", err)
+	}
+	if status.Refusal != nil {
+		return GetStatus{}, status.Refusal
+	}
+	return status, nil
+}
+
+// Wait returns when the status is what is waited for. It calls progress, if not nil,
+// with every status it sees on the way. While no worker answers it keeps waiting.
+func (a *Applicant) Wait(ctx context.Context, progress func(GetStatus), done func(GetStatus) bool) (GetStatus, error) {
+	pause := firstPoll
+	for {
+		status, err := a.Status(ctx)
+		if err != nil && !errors.Is(err, ErrNoWorker) {
+			return GetStatus{}, err
+		}
+		if err == nil {
+			if progress != nil {
+				progress(status)
+			}
+			if done(status) {
+				return status, nil
+			}
+		}
+		if err := sleep(ctx, &pause); err != nil {
+			return GetStatus{}, fmt.Errorf("wait for Get: %w", err)
+		}
+	}
+}
+
+// WaitClosed returns when the process is closed.
+func (a *Applicant) WaitClosed(ctx context.Context, progress func(GetStatus)) (GetStatus, error) {
+	return a.Wait(ctx, progress, func(s GetStatus) bool { return s.Phase == workflows.Closed })
+}
