@@ -44,6 +44,7 @@ type Config struct {
 	Lock             Lock             `mapstructure:"lock" doc:"Lock mobile ID"`
 	SearchAttributes SearchAttributes `mapstructure:"search_attributes" doc:"What Temporal shows and finds without opening a payload; never encrypted"`
 	CAs              []CA             `mapstructure:"cas" doc:"The certificate authorities; a certificate goes to the one that issued it"`
+	Mail             Mail             `mapstructure:"mail" doc:"Mails to the owners of mobile IDs"`
 	Worker           Worker           `mapstructure:"worker" doc:"The worker program"`
 	Log              Log              `mapstructure:"log" doc:"Logs, on standard error"`
 }
@@ -98,6 +99,22 @@ type CA struct {
 	ApprovalWait    time.Duration `mapstructure:"approval_wait" doc:"how long a request may wait for an approval at the CA"`
 }
 
+// Mail says how mails go out, and what they say about whom to ask.
+type Mail struct {
+	Driver       string        `mapstructure:"driver" doc:"files (a file per mail, for development) or smtp"`
+	Folder       string        `mapstructure:"folder" doc:"files: where they lie"`
+	Address      string        `mapstructure:"address" doc:"smtp: host:port of the mail server"`
+	Security     string        `mapstructure:"security" doc:"smtp: starttls (usually port 587), tls (usually port 465) or none; a server that cannot do it gets no mail"`
+	Username     string        `mapstructure:"username" doc:"smtp: empty: the server asks for none; never with security none"`
+	PasswordFile string        `mapstructure:"password_file" doc:"smtp: file with the password, read for each mail"`
+	ServerCAFile string        `mapstructure:"server_ca_file" doc:"smtp: PEM file with the CA of the server's TLS certificate; empty: the system's trust store"`
+	Timeout      time.Duration `mapstructure:"timeout" doc:"smtp: of one mail; one that is too short sends twice"`
+	From         string        `mapstructure:"from" doc:"address, or Name <address>; files: may be empty"`
+	ReplyTo      string        `mapstructure:"reply_to" doc:"the same, for answers; empty: none"`
+	Contact      string        `mapstructure:"contact" doc:"whom to ask, and where: what people read who did not do it themselves; may have several lines"`
+	SelfService  string        `mapstructure:"self_service" doc:"address of Self-Service, for people to type, http or https without a query; empty: not shown"`
+}
+
 // Worker is how the worker program runs.
 type Worker struct {
 	HealthAddress  string        `mapstructure:"health_address" doc:"address of /healthz and /readyz; empty: none"`
@@ -121,6 +138,13 @@ func Default() Config {
 		Audit:            Audit{KeyFile: ".dev/audit.key", CheckpointDir: ".dev/checkpoints", CheckpointEvery: 24 * time.Hour},
 		Lock:             Lock{Deadline: 2 * time.Hour, Reason: "unspecified"},
 		SearchAttributes: SearchAttributes{Enabled: true, User: "plain"},
+		Mail: Mail{
+			Driver:   "files",
+			Folder:   ".dev/mail",
+			Security: "starttls",
+			Timeout:  time.Minute,
+			Contact:  "Contact the service desk of your organisation.",
+		},
 		Worker: Worker{
 			HealthAddress: "127.0.0.1:8081",
 			StopTimeout:   30 * time.Second,
