@@ -64,6 +64,7 @@ store: {driver: oracle}
 lock: {deadline: 0s, reason: certificateHold}
 search_attributes: {user: hashed}
 worker: {profile_address: "0.0.0.0:6060"}
+mail: {driver: smtp, address: mail.example.com, security: none, username: u, server_ca_file: s, timeout: 0s, reply_to: nobody, contact: " ", self_service: "https://id.example.com/lock?id=1"}
 cas:
   - {name: a, driver: devca, url: "not a url", proof_wait: soon}
   - {name: a, driver: nobody}
@@ -74,6 +75,7 @@ cas:
 	_, err := Load(flags)
 	for _, fault := range []string{
 		"store.driver", "lock.deadline", "lock.reason", "search_attributes.hash_key_file", "worker.profile_address",
+		"mail.address", "mail.from is missing", "mail.username must be empty", "mail.password_file", "mail.server_ca_file", "mail.timeout", "mail.reply_to", "mail.contact", "mail.self_service",
 		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
 		"cas[2].provisioner", "cas[2].crl_url", "cas[2].token_file is not a setting of driver stepca", "cas[3].token_file", "cas[4].issuer_dn", "cas[4].mount is not a setting of driver ejbca",
 	} {

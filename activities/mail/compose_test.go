@@ -3,6 +3,7 @@ package mail_test
 import (
 	"bytes"
 	"encoding/xml"
+	"errors"
 	"flag"
 	"fmt"
 	"image"
@@ -78,13 +79,13 @@ func letters(t testing.TB) map[string]mail.Letter {
 		"get_finished_minimal": mail.GetFinished{About: minimal, ActiveAt: at, ValidUntil: at.AddDate(2, 0, 0), DecidedBy: mail.ByOperator},
 		"get_finished_hostile": mail.GetFinished{About: evil, ActiveAt: at, ValidUntil: at.AddDate(2, 0, 0), DecidedBy: mail.ByOwner, Certificates: manyBefore},
 		"get_failed_full": mail.GetFailed{
-			About: full, RequestedAt: at, FailedAt: step(30), DecidedBy: mail.ByOwner, Problem: "The phone did not answer in time.", CleanedUp: true, OldLocked: true,
+			About: full, RequestedAt: at, FailedAt: step(30), Problem: "The phone did not answer in time.", CleanedUp: true, OldLocked: true,
 		},
-		"get_failed_minimal": mail.GetFailed{About: minimal, FailedAt: at, DecidedBy: mail.ByOwner},
-		"get_failed_hostile": mail.GetFailed{About: evil, FailedAt: at, DecidedBy: mail.ByOwner, Problem: hostile},
-		"get_qr_full":        mail.GetQR{About: full, PNG: qr(t), ValidUntil: step(60), App: "Smart ID", DecidedBy: mail.ByOwner},
-		"get_qr_minimal":     mail.GetQR{About: minimal, PNG: qr(t), DecidedBy: mail.ByOwner},
-		"get_qr_hostile":     mail.GetQR{About: evil, PNG: qr(t), App: hostile, DecidedBy: mail.ByOwner},
+		"get_failed_minimal": mail.GetFailed{About: minimal, FailedAt: at},
+		"get_failed_hostile": mail.GetFailed{About: evil, FailedAt: at, Problem: hostile},
+		"get_qr_full":        mail.GetQR{About: full, PNG: qr(t), ValidUntil: step(60), App: "Smart ID"},
+		"get_qr_minimal":     mail.GetQR{About: minimal, PNG: qr(t)},
+		"get_qr_hostile":     mail.GetQR{About: evil, PNG: qr(t), App: hostile},
 	}
 }
 
@@ -177,7 +178,7 @@ func requireWellFormed(t testing.TB, page string) {
 	depth := 0
 	for {
 		token, err := d.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		require.NoError(t, err)
@@ -213,11 +214,11 @@ func TestLettersRefused(t *testing.T) {
 		{"not locked", "locked at", mail.LockFinished{About: about, DecidedBy: mail.ByOwner, Times: mail.Times{RequestedAt: at}}},
 		{"not active", "active at", mail.GetFinished{About: about, DecidedBy: mail.ByOwner, ValidUntil: at}},
 		{"valid for ever", "valid until", mail.GetFinished{About: about, DecidedBy: mail.ByOwner, ActiveAt: at}},
-		{"not failed", "failed at", mail.GetFailed{About: about, DecidedBy: mail.ByOwner}},
-		{"no QR", "QR", mail.GetQR{About: about, DecidedBy: mail.ByOwner}},
-		{"no PNG", "QR", mail.GetQR{About: about, DecidedBy: mail.ByOwner, PNG: []byte("GIF89a")}},
-		{"a huge file", "QR", mail.GetQR{About: about, DecidedBy: mail.ByOwner, PNG: append(qr(t), make([]byte, 256<<10)...)}},
-		{"a huge image", "QR", mail.GetQR{About: about, DecidedBy: mail.ByOwner, PNG: hugePNG(t)}},
+		{"not failed", "failed at", mail.GetFailed{About: about}},
+		{"no QR", "QR", mail.GetQR{About: about}},
+		{"no PNG", "QR", mail.GetQR{About: about, PNG: []byte("GIF89a")}},
+		{"a huge file", "QR", mail.GetQR{About: about, PNG: append(qr(t), make([]byte, 256<<10)...)}},
+		{"a huge image", "QR", mail.GetQR{About: about, PNG: hugePNG(t)}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := composer.Compose("run-1", anna, row.letter)

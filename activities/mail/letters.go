@@ -169,11 +169,15 @@ func (l LockFinished) ready() (Letter, error) {
 
 // Rows are the four times as they stand.
 func (l LockFinished) Rows() []Row {
+	visible := Row{When: "not confirmed", Meaning: "Others may take the certificates for valid until they read the next list of the certificate authority."}
+	if l.RevokedAt.IsZero() {
+		visible = Row{When: "not needed", Meaning: "There was no revocation for others to see."}
+	}
 	return l.rows([4]Row{
 		{When: "not recorded", Meaning: "It was locked before, and not by this process."},
 		{},
 		{When: "not needed", Meaning: "It had no certificate that was still to be revoked."},
-		{When: "not confirmed", Meaning: "Others may take the certificates for valid until they read the next list of the certificate authority."},
+		visible,
 	})
 }
 
@@ -211,7 +215,6 @@ type GetFailed struct {
 	About
 	RequestedAt time.Time // zero: not shown
 	FailedAt    time.Time
-	DecidedBy   Decider
 	Problem     string // what went wrong, a sentence for the owner; empty: not shown. Never a secret
 	CleanedUp   bool   // the half-made mobile ID is locked, and what was issued for it revoked
 	OldLocked   bool   // the owner's mobile ID before it is locked
@@ -230,7 +233,7 @@ func (l GetFailed) ready() (Letter, error) {
 		return nil, invalid(op, "failed at", "is missing")
 	}
 	l.About, l.Problem = about, plain(l.Problem)
-	return l, l.DecidedBy.check(op)
+	return l, nil
 }
 
 // maxQR bounds the image of a QR, in bytes and in pixels a side.
@@ -247,7 +250,6 @@ type GetQR struct {
 	PNG        []byte
 	ValidUntil time.Time // of the QR; zero: not shown
 	App        string    // what the app on the phone is called; empty: the app for mobile IDs
-	DecidedBy  Decider
 }
 
 // Kind implements [Letter].
@@ -270,5 +272,5 @@ func (l GetQR) ready() (Letter, error) {
 	if l.App == "" {
 		l.App = "the app for mobile IDs"
 	}
-	return l, l.DecidedBy.check(op)
+	return l, nil
 }

@@ -86,7 +86,7 @@ func startServer(t testing.TB, options serverOptions, change ...func(*server)) *
 	go func() { done <- s.smtp.Serve(listener) }()
 	t.Cleanup(func() {
 		require.NoError(t, s.smtp.Close())
-		<-done
+		require.NoError(t, <-done)
 	})
 	return s
 }

@@ -324,15 +324,16 @@ func TestOddServers(t *testing.T) {
 		name    string
 		talk    func(say func(string), hear func() string)
 		failure mail.Failure
+		words   string
 	}{
-		{"no mail here", func(say func(string), hear func() string) { say("554 no mail here"); hear() }, mail.Denied},
-		{"too busy", func(say func(string), hear func() string) { say("421 too busy"); hear() }, mail.Unavailable},
+		{"no mail here", func(say func(string), hear func() string) { say("554 no mail here"); hear() }, mail.Denied, "554 no mail here"},
+		{"too busy", func(say func(string), hear func() string) { say("421 too busy"); hear() }, mail.Unavailable, "421 too busy"},
 		{"endless greeting", func(say func(string), _ func() string) {
 			for range 10_000 {
 				say("220-" + strings.Repeat("hello ", 100))
 			}
-		}, mail.Unavailable},
-		{"another protocol", func(say func(string), _ func() string) { say("HTTP/1.1 400 Bad Request") }, mail.Denied},
+		}, mail.Unavailable, "has sent more than"},
+		{"another protocol", func(say func(string), _ func() string) { say("HTTP/1.1 400 Bad Request") }, mail.Denied, "HTTP/1.1"},
 		{"words without end or sense", func(say func(string), hear func() string) {
 			say("220 hello")
 			hear()
@@ -340,7 +341,7 @@ func TestOddServers(t *testing.T) {
 			hear()
 			say("451 \x1b[2J" + strings.Repeat("é", 2000))
 			hear()
-		}, mail.Unavailable},
+		}, mail.Unavailable, "451"},
 		{"a reply to the content that nobody knows", func(say func(string), hear func() string) {
 			for _, reply := range []string{"220 hello", "250 hello", "250 sender", "250 address", "354 go on"} {
 				say(reply)
@@ -350,11 +351,12 @@ func TestOddServers(t *testing.T) {
 			}
 			say("354 still going on")
 			hear()
-		}, mail.Ambiguous},
+		}, mail.Ambiguous, "354 still going on"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			err := plainSender(t, script(t, row.talk), 10*time.Second).Send(t.Context(), message())
 			require.Equal(t, row.failure, failureOf(t, err).Failure, err)
+			require.ErrorContains(t, err, row.words)
 			require.Less(t, len(err.Error()), 1000)
 			require.NotContains(t, err.Error(), "\x1b")
 		})
@@ -364,6 +366,7 @@ func TestOddServers(t *testing.T) {
 // A server that says nothing is given up after the time-out, and at once when the
 // caller's context ends.
 func TestSilence(t *testing.T) {
+	started := time.Now()
 	connected := make(chan struct{}, 2)
 	address := script(t, func(say func(string), hear func() string) {
 		say("220 hello")
@@ -384,6 +387,7 @@ func TestSilence(t *testing.T) {
 	err = plainSender(t, address, time.Hour).Send(ctx, message())
 	require.Equal(t, mail.Unavailable, failureOf(t, err).Failure)
 	require.ErrorIs(t, err, context.Canceled)
+	require.Less(t, time.Since(started), 15*time.Second, "it did not wait for the server, which hangs up after 20 s")
 }
 
 // Addresses beyond ASCII need a server that takes them.
