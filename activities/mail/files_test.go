@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -119,8 +121,11 @@ func TestFileWithoutFolder(t *testing.T) {
 	require.True(t, mail.Retry(err))
 }
 
-// killedFolder tells a run of this test program to write mails until it is killed.
-const killedFolder = "MAIL_TEST_WRITE_INTO"
+// Variables that make a run of this test program write mails until it ends.
+const (
+	writeInto = "MAIL_TEST_WRITE_INTO" // the folder
+	fileLimit = "MAIL_TEST_FILE_LIMIT" // bytes past which no file may grow; empty: none
+)
 
 func bigMessage(i int) mail.Message {
 	m := message()
@@ -131,48 +136,72 @@ func bigMessage(i int) mail.Message {
 }
 
 func TestMain(m *testing.M) {
-	if folder := os.Getenv(killedFolder); folder != "" {
-		files, err := mail.NewFiles(folder, from, nil)
-		for i := 0; err == nil; i++ {
-			err = files.Send(context.Background(), bigMessage(i))
-			fmt.Println(i)
-		}
-		fmt.Println(err)
-		os.Exit(1)
+	if folder := os.Getenv(writeInto); folder != "" {
+		write(folder)
 	}
 	os.Exit(m.Run())
 }
 
-// A writer that is killed leaves whole mails, and nothing that looks like one and is not.
+// write ends at the first error, or by a signal.
+func write(folder string) {
+	files, err := mail.NewFiles(folder, from, nil)
+	if limit, none := strconv.ParseUint(os.Getenv(fileLimit), 10, 64); err == nil && none == nil {
+		err = syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit})
+	}
+	for i := 0; err == nil; i++ {
+		err = files.Send(context.Background(), bigMessage(i))
+		fmt.Println(i)
+	}
+	fmt.Println(err)
+	os.Exit(1)
+}
+
+func requireWhole(t testing.TB, folder string) {
+	t.Helper()
+	for _, name := range mailsIn(t, folder) {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.True(t, bytes.HasSuffix(content, []byte("the end\r\n")), name)
+	}
+}
+
+// A writer that is stopped in the middle of a file leaves no mail, and nothing that
+// keeps the next one from writing it.
+func TestFileCutShort(t *testing.T) {
+	folder := t.TempDir()
+	writer := exec.CommandContext(t.Context(), os.Args[0])
+	writer.Env = append(os.Environ(), writeInto+"="+folder, fileLimit+"="+strconv.Itoa(300_000))
+	out, err := writer.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "file", "it has met the limit")
+	require.Empty(t, mailsIn(t, folder))
+	require.NoError(t, newFiles(t, folder).Send(t.Context(), bigMessage(0)))
+	require.Len(t, mailsIn(t, folder), 1)
+	requireWhole(t, folder)
+}
+
+// A writer that is killed at any time leaves whole mails, and what it wrote is not
+// written again.
 func TestFileKilled(t *testing.T) {
 	folder := t.TempDir()
-	for round := range 5 {
+	for round := range 3 {
 		writer := exec.CommandContext(t.Context(), os.Args[0])
-		writer.Env = append(os.Environ(), killedFolder+"="+folder)
+		writer.Env = append(os.Environ(), writeInto+"="+folder)
 		out, err := writer.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, writer.Start())
 		lines := bufio.NewScanner(out)
-		for range 3*(round+1) + 1 {
+		for range 2*round + 1 {
 			require.True(t, lines.Scan())
 		}
 		require.NoError(t, writer.Process.Kill())
 		require.Error(t, writer.Wait())
 	}
-	names := mailsIn(t, folder)
-	require.GreaterOrEqual(t, len(names), 3)
-	for _, name := range names {
-		content, err := os.ReadFile(name)
-		require.NoError(t, err)
-		require.True(t, bytes.HasSuffix(content, []byte("the end\r\n")), name)
-	}
-	for i := range names {
+	requireWhole(t, folder)
+	before := mailsIn(t, folder)
+	require.GreaterOrEqual(t, len(before), 5)
+	for i := range before {
 		require.NoError(t, newFiles(t, folder).Send(t.Context(), bigMessage(i)))
 	}
-	ids := map[string]bool{}
-	for _, name := range mailsIn(t, folder) {
-		_, id, _ := strings.Cut(filepath.Base(name), "_")
-		require.False(t, ids[id], "a second file of "+id)
-		ids[id] = true
-	}
+	require.Equal(t, before, mailsIn(t, folder))
 }

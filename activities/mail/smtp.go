@@ -342,10 +342,9 @@ func disconnected(err error) bool {
 	var network net.Error
 	var lookup *net.DNSError
 	var alert tls.AlertError
-	var trust *tls.CertificateVerificationError
 	switch {
-	case errors.As(err, &trust), errors.As(err, &alert):
-		return false
+	case errors.As(err, &alert):
+		return false // the server says that it does not like our TLS
 	case errors.As(err, &network), errors.As(err, &lookup):
 		return true
 	}
