@@ -9,7 +9,7 @@
 // Errors are [*Error]: its Failure says whether another try helps.
 //
 // Sources: RFC 5321 (SMTP; replies in section 4.2, who is responsible for a message in
-// 4.2.5 and 6.1), RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 8314 (implicit TLS), RFC
+// 4.2.5 and 6.1), RFC 3207 (STARTTLS), RFC 4954 and 4616 (AUTH, PLAIN), RFC 8314 (implicit TLS), RFC
 // 6531 (addresses beyond ASCII), RFC 5322 and 2045-2047 (the message), RFC 2387 and 2392
 // (the image in it), RFC 3834 (Auto-Submitted). The tests run against go-smtp, a server
 // in Go; none was run against Exchange, Postfix or a provider of mail.

@@ -49,7 +49,7 @@ type server struct {
 }
 
 type serverOptions struct {
-	implicit, noTLS, noAuth, utf8 bool
+	implicit, noTLS, noAuth, login, utf8 bool
 }
 
 func startServer(t testing.TB, options serverOptions, change ...func(*server)) *server {
@@ -67,7 +67,7 @@ func startServer(t testing.TB, options serverOptions, change ...func(*server)) *
 		if options.noAuth {
 			return opened, nil
 		}
-		return withAuth{opened}, nil
+		return withAuth{opened, options.login}, nil
 	}))
 	s.smtp.ErrorLog = log.New(io.Discard, "", 0)
 	s.smtp.ReadTimeout, s.smtp.WriteTimeout = 20*time.Second, 20*time.Second
@@ -164,17 +164,50 @@ func (o *opened) Data(r io.Reader) error {
 }
 
 // withAuth is a session at a server that asks who we are.
-type withAuth struct{ *opened }
+type withAuth struct {
+	*opened
+	login bool
+}
 
-func (w withAuth) AuthMechanisms() []string { return []string{sasl.Plain} }
+func (w withAuth) AuthMechanisms() []string {
+	if w.login {
+		return []string{sasl.Login}
+	}
+	return []string{sasl.Plain}
+}
 
 func (w withAuth) Auth(string) (sasl.Server, error) {
-	return sasl.NewPlainServer(func(_, name, word string) error {
-		if name != user || word != password {
-			// As rude as a server can be.
-			return &smtp.SMTPError{Code: 535, EnhancedCode: smtp.EnhancedCode{5, 7, 8}, Message: name + " has not the password " + word}
-		}
-		w.mail.signedIn = true
-		return nil
-	}), nil
+	if w.login {
+		return &login{check: w.check}, nil
+	}
+	return sasl.NewPlainServer(func(_, name, word string) error { return w.check(name, word) }), nil
+}
+
+func (w withAuth) check(name, word string) error {
+	if name != user || word != password {
+		// As rude as a server can be.
+		return &smtp.SMTPError{Code: 535, EnhancedCode: smtp.EnhancedCode{5, 7, 8}, Message: name + " has not the password " + word}
+	}
+	w.mail.signedIn = true
+	return nil
+}
+
+// login is the server's side of LOGIN, which was never more than a draft: it asks for
+// the name, then for the password.
+type login struct {
+	check func(name, word string) error
+	asked int
+	name  string
+}
+
+func (l *login) Next(response []byte) ([]byte, bool, error) {
+	l.asked++
+	switch l.asked {
+	case 1:
+		return []byte("Username:"), false, nil
+	case 2:
+		l.name = string(response)
+		return []byte("Password:"), false, nil
+	}
+	return nil, true, l.check(l.name, string(response))
 }

@@ -11,6 +11,7 @@ import (
 	netmail "net/mail"
 	"net/textproto"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -193,14 +194,12 @@ func (c *session) signIn(s *SMTP) error {
 	_, offered := c.smtp.Extension(step)
 	var way smtp.Auth
 	switch mechanisms := strings.Fields(strings.ToUpper(offered)); {
-	case has(mechanisms, "SCRAM-SHA-256"):
-		way = smtp.ScramSHA256Auth(user, word)
-	case has(mechanisms, "PLAIN"):
+	case slices.Contains(mechanisms, "PLAIN"):
 		way = smtp.PlainAuth("", user, word, s.host, false)
-	case has(mechanisms, "LOGIN"):
+	case slices.Contains(mechanisms, "LOGIN"):
 		way = smtp.LoginAuth(user, word, s.host, false)
 	default:
-		return c.denied(step, "the server offers none of SCRAM-SHA-256, PLAIN and LOGIN")
+		return c.denied(step, "the server offers neither PLAIN nor LOGIN")
 	}
 	err = c.smtp.Auth(way)
 	var reply *textproto.Error
@@ -213,15 +212,6 @@ func (c *session) signIn(s *SMTP) error {
 		return c.failure(step, err)
 	}
 	return c.denied(step, "the server did not let us in")
-}
-
-func has(list []string, name string) bool {
-	for _, one := range list {
-		if one == name {
-			return true
-		}
-	}
-	return false
 }
 
 // The steps whose refusal concerns the address or the message, and not us.
