@@ -48,6 +48,7 @@ func (c Config) check(f *Faults) {
 	if c.SearchAttributes.User == "hashed" {
 		required(f, "search_attributes.hash_key_file", c.SearchAttributes.HashKeyFile)
 	}
+	c.Mail.check(f)
 	if c.Worker.HealthAddress != "" {
 		if _, _, err := net.SplitHostPort(c.Worker.HealthAddress); err != nil {
 			f.add("worker.health_address", "must be host:port")

@@ -46,6 +46,7 @@ type Config struct {
 	CAs              []CA             `mapstructure:"cas" doc:"The certificate authorities; a certificate goes to the one that issued it"`
 	Get              Get              `mapstructure:"get" doc:"Get mobile ID"`
 	Messaging        Messaging        `mapstructure:"messaging" doc:"Smart ID Messaging, by which Get mobile ID reaches phones"`
+	Mail             Mail             `mapstructure:"mail" doc:"Mails to the owners of mobile IDs"`
 	Worker           Worker           `mapstructure:"worker" doc:"The worker program"`
 	Log              Log              `mapstructure:"log" doc:"Logs, on standard error"`
 }
@@ -118,6 +119,22 @@ const (
 	ServesBoth = "both"
 )
 
+// Mail says how mails go out, and what they say about whom to ask.
+type Mail struct {
+	Driver       string        `mapstructure:"driver" doc:"files (a file per mail, for development) or smtp"`
+	Folder       string        `mapstructure:"folder" doc:"files: where they lie"`
+	Address      string        `mapstructure:"address" doc:"smtp: host:port of the mail server"`
+	Security     string        `mapstructure:"security" doc:"smtp: starttls (usually port 587), tls (usually port 465) or none; a server that cannot do it gets no mail"`
+	Username     string        `mapstructure:"username" doc:"smtp: empty: the server asks for none; never with security none"`
+	PasswordFile string        `mapstructure:"password_file" doc:"smtp: file with the password, read for each mail"`
+	ServerCAFile string        `mapstructure:"server_ca_file" doc:"smtp: PEM file with the CA of the server's TLS certificate; empty: the system's trust store"`
+	Timeout      time.Duration `mapstructure:"timeout" doc:"smtp: of one mail; one that is too short sends twice"`
+	From         string        `mapstructure:"from" doc:"address, or Name <address>; files: may be empty"`
+	ReplyTo      string        `mapstructure:"reply_to" doc:"the same, for answers; empty: none"`
+	Contact      string        `mapstructure:"contact" doc:"whom to ask, and where: what people read who did not do it themselves; may have several lines"`
+	SelfService  string        `mapstructure:"self_service" doc:"address of Self-Service, for people to type, http or https without a query; empty: not shown"`
+}
+
 // Worker is how the worker program runs.
 type Worker struct {
 	Serves         string        `mapstructure:"serves" doc:"processes; cas: the task queues of the CAs alone, without a store, in a CA's network zone; or both"`
@@ -144,6 +161,13 @@ func Default() Config {
 		SearchAttributes: SearchAttributes{Enabled: true, User: "plain"},
 		Get:              defaultGet(),
 		Messaging:        Messaging{CallTimeout: 10 * time.Second},
+		Mail: Mail{
+			Driver:   "files",
+			Folder:   ".dev/mail",
+			Security: "starttls",
+			Timeout:  time.Minute,
+			Contact:  "Contact the service desk of your organisation.",
+		},
 		Worker: Worker{
 			Serves:        ServesProcesses,
 			HealthAddress: "127.0.0.1:8081",

@@ -68,6 +68,8 @@ search_attributes: {user: hashed}
 get: {enabled: true, ca: d, authentication: false, signature: false, recover_encryption: true, key_types: [RSA-1024], qr: fax, years: 0, user_id: name, notify: often, workflow_id: secret, scan_wait: 0s}
 messaging: {url: "http://host", callback_address: "127.0.0.1:0", callback_user: "a:b"}
 worker: {profile_address: "0.0.0.0:6060", serves: cas}
+worker: {profile_address: "0.0.0.0:6060"}
+mail: {driver: smtp, address: mail.example.com, security: none, username: u, server_ca_file: s, timeout: 0s, reply_to: nobody, contact: " ", self_service: "https://id.example.com/lock?id=1"}
 cas:
   - {name: a, driver: devca, url: "not a url", proof_wait: soon}
   - {name: a, driver: nobody}
@@ -79,6 +81,7 @@ cas:
 	_, err := Load(flags)
 	for _, fault := range []string{
 		"store.driver", "lock.deadline", "lock.reason", "search_attributes.hash_key_file", "worker.profile_address",
+		"mail.address", "mail.from is missing", "mail.username must be empty", "mail.password_file", "mail.server_ca_file", "mail.timeout", "mail.reply_to", "mail.contact", "mail.self_service",
 		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
 		"cas[2].provisioner", "cas[2].crl_url", "cas[2].token_file is not a setting of driver stepca", "cas[3].token_file", "cas[4].issuer_dn", "cas[4].mount is not a setting of driver ejbca",
 		"cas[4].rate_limit", `cas[4].reasons has "gone"`, "cas[4].reasons maps superseded twice", "worker.serves is cas",
