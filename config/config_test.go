@@ -68,7 +68,6 @@ search_attributes: {user: hashed}
 get: {enabled: true, ca: d, authentication: false, signature: false, recover_encryption: true, key_types: [RSA-1024], qr: fax, years: 0, user_id: name, notify: often, workflow_id: secret, scan_wait: 0s}
 messaging: {url: "http://host", callback_address: "127.0.0.1:0", callback_user: "a:b"}
 worker: {profile_address: "0.0.0.0:6060", serves: cas}
-worker: {profile_address: "0.0.0.0:6060"}
 mail: {driver: smtp, address: mail.example.com, security: none, username: u, server_ca_file: s, timeout: 0s, reply_to: nobody, contact: " ", self_service: "https://id.example.com/lock?id=1"}
 cas:
   - {name: a, driver: devca, url: "not a url", proof_wait: soon}
