@@ -71,7 +71,7 @@ func TestAnswersThatAreNotTheOneHopedFor(t *testing.T) {
 				fmt.Fprint(w, row.body)
 			})
 			_, err := client.Provision(t.Context(), provision(t))
-			e := requireError(t, err, row.want)
+			e := requireKind(t, err, row.want)
 			require.Contains(t, err.Error(), row.words)
 			if row.want == messaging.Unavailable && row.header != "" {
 				require.Equal(t, 7*time.Second, e.RetryAfter)
@@ -82,8 +82,8 @@ func TestAnswersThatAreNotTheOneHopedFor(t *testing.T) {
 	}
 }
 
-// requireError checks the kind of an error, and that it is free of secrets.
-func requireError(t *testing.T, err error, want messaging.Kind) *messaging.Error {
+// requireKind checks the kind of an error, and that it is free of secrets.
+func requireKind(t *testing.T, err error, want messaging.Kind) *messaging.Error {
 	t.Helper()
 	var e *messaging.Error
 	require.ErrorAs(t, err, &e)
@@ -101,7 +101,7 @@ func TestWhetherItWasSent(t *testing.T) {
 		client := clientFor(t, server, deadline)
 		server.Close()
 		_, err := client.Provision(t.Context(), provision(t))
-		requireError(t, err, messaging.Unavailable)
+		requireKind(t, err, messaging.Unavailable)
 	})
 	t.Run("the server is not the one that is trusted", func(t *testing.T) {
 		asked := false
@@ -110,7 +110,7 @@ func TestWhetherItWasSent(t *testing.T) {
 		client, err := messaging.NewClient(messaging.Options{URL: server.URL, ClientID: "mobileid", APIKeyFile: file(t, "key", apiKey)})
 		require.NoError(t, err)
 		_, err = client.Provision(t.Context(), provision(t))
-		requireError(t, err, messaging.Unavailable)
+		requireKind(t, err, messaging.Unavailable)
 		require.False(t, asked)
 	})
 	t.Run("no answer in time", func(t *testing.T) {
@@ -119,7 +119,7 @@ func TestWhetherItWasSent(t *testing.T) {
 		defer server.Close()
 		defer close(release)
 		_, err := clientFor(t, server, 200*time.Millisecond).Provision(t.Context(), provision(t))
-		requireError(t, err, messaging.Ambiguous)
+		requireKind(t, err, messaging.Ambiguous)
 	})
 	t.Run("cut off", func(t *testing.T) {
 		client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -127,7 +127,7 @@ func TestWhetherItWasSent(t *testing.T) {
 			fmt.Fprint(w, `{"commandId"`)
 		})
 		_, err := client.Provision(t.Context(), provision(t))
-		requireError(t, err, messaging.Ambiguous)
+		requireKind(t, err, messaging.Ambiguous)
 	})
 	require.True(t, messaging.Curable(errors.New("nobody has classified it")))
 }

@@ -12,7 +12,7 @@ import (
 const (
 	ServerCAFile         = "tls.pem"           // trust for the server
 	APIKeyFile           = "api.key"           // of the client [ClientID]
-	CallbackPasswordFile = "callback.password" //nolint:gosec // the name of a file; of [CallbackUser]
+	CallbackPasswordFile = "callback.password" // of [CallbackUser]
 	AttestationKeyFile   = "attestation.jwk"   // for the phone simulator
 	AttestationKeysFile  = "attestation.jwks"  // for messaging.ReadAttestationKeys
 	AddressesFile        = "addresses.json"    // see [Addresses]

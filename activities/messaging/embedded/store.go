@@ -66,7 +66,7 @@ type store struct {
 
 func openStore(ctx context.Context, f folder, callbackLifetime time.Duration) (*store, error) {
 	path := f.path(storeFile)
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) // SQLite itself would let everybody read it
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a fixed name in the server's folder; SQLite itself would let everybody read it
 	if err != nil {
 		return nil, err
 	}
