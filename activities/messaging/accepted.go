@@ -3,6 +3,7 @@ package messaging
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 )
 
@@ -25,11 +26,17 @@ func (d Destination) String() string { return "destination " + clean(d.To) }
 // GoString is String, so that no verb prints the secrets.
 func (d Destination) GoString() string { return d.String() }
 
+// LogValue is String, so that no handler logs the secrets.
+func (d Destination) LogValue() slog.Value { return slog.StringValue(d.String()) }
+
 // String leaves out the secrets.
 func (a Accepted) String() string { return "command " + a.CommandID }
 
 // GoString is String, so that no verb prints the secrets.
 func (a Accepted) GoString() string { return a.String() }
+
+// LogValue is String, so that no handler logs the secrets.
+func (a Accepted) LogValue() slog.Value { return slog.StringValue(a.String()) }
 
 // acceptedBody is the body of the answer, as documented.
 type acceptedBody struct {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 )
 
@@ -62,6 +63,9 @@ func (c Callback) String() string {
 
 // GoString is String, so that no verb prints the JWS.
 func (c Callback) GoString() string { return c.String() }
+
+// LogValue is String, so that no handler logs the JWS.
+func (c Callback) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 type callbackBody struct {
 	CommandID  string   `json:"commandId"`

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
 	"time"
@@ -80,6 +81,9 @@ func (p Provision) String() string { return fmt.Sprintf("provision command for %
 
 // GoString is String, so that no verb prints the nonce.
 func (p Provision) GoString() string { return p.String() }
+
+// LogValue is String, so that no handler logs the nonce.
+func (p Provision) LogValue() slog.Value { return slog.StringValue(p.String()) }
 
 // headerBody is commandHeader of all commands.
 type headerBody struct {

@@ -19,8 +19,6 @@ import (
 	"mobileid/activities/messaging/phone"
 )
 
-const phoneRefuses = phone.RefuseKeys
-
 // startChild runs the server in a process of its own. It returns how to end it as a
 // power switch would.
 func (b *bench) startChild() (kill func()) {

@@ -2,7 +2,6 @@ package embedded_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -19,6 +18,7 @@ import (
 	"mobileid/activities/messaging"
 	"mobileid/activities/messaging/device"
 	"mobileid/activities/messaging/embedded"
+	"mobileid/activities/messaging/phone"
 )
 
 // httpClient trusts the server.
@@ -145,16 +145,26 @@ func TestPhoneCannotMixUpCommands(t *testing.T) {
 func TestCallbacksAreTriedAgain(t *testing.T) {
 	b := newBench(t)
 	b.run(embedded.Options{})
-	ctx, hangUp := context.WithCancel(t.Context())
 	accepted := b.provision(b.command())
-	done := b.scan(ctx, accepted.Destinations[0].URI, phoneRefuses)
+	done := b.scan(t.Context(), accepted.Destinations[0].URI, phone.RefuseKeys)
 	require.ErrorContains(t, b.phone(done).err, "refused")
-	hangUp()
 	require.Eventually(t, func() bool { return strings.Contains(b.logs.String(), "no callback URL is set") }, deadline, moment)
 	b.inbox.set(func(i *inbox) { i.failing = true })
 	b.receive()
 	b.eventually("tries", func(i *inbox) bool { return i.failures >= 4 })
 	b.inbox.set(func(i *inbox) { i.failing = false })
+	require.Equal(t, messaging.Refused, b.await(accepted.CommandID).Outcome)
+}
+
+func TestCallbackURLAtStart(t *testing.T) {
+	b := newBench(t)
+	stop := b.run(embedded.Options{}) // makes the password
+	b.receive()
+	require.NoError(t, embedded.SetCallbackURL(t.Context(), b.dir, "https://localhost:1"))
+	stop()
+	b.run(embedded.Options{CallbackURL: b.callback.URL + "/"})
+	accepted := b.provision(b.command())
+	require.Error(t, b.phone(b.scan(t.Context(), accepted.Destinations[0].URI, phone.RefuseKeys)).err)
 	require.Equal(t, messaging.Refused, b.await(accepted.CommandID).Outcome)
 }
 
@@ -164,7 +174,7 @@ func TestCallbacksAreGivenUp(t *testing.T) {
 	b.inbox.set(func(i *inbox) { i.failing = true })
 	b.receive()
 	accepted := b.provision(b.command())
-	require.Error(t, b.phone(b.scan(t.Context(), accepted.Destinations[0].URI, phoneRefuses)).err)
+	require.Error(t, b.phone(b.scan(t.Context(), accepted.Destinations[0].URI, phone.RefuseKeys)).err)
 	require.Eventually(t, func() bool { return strings.Contains(b.logs.String(), "a callback is given up") }, deadline, moment)
 	require.Contains(t, b.logs.String(), "HTTP 503")
 }
