@@ -65,3 +65,12 @@ func MakeKey(file string) (made bool, err error) {
 	}
 	return true, nil
 }
+
+// GetHashKey reads the key under which user ids stand in the ids of Get processes;
+// nil if they stand there as they are.
+func GetHashKey(c Config) ([]byte, error) {
+	if c.Get.WorkflowID != "hashed" {
+		return nil, nil
+	}
+	return ReadKey("search_attributes.hash_key_file", c.SearchAttributes.HashKeyFile)
+}

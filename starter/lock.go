@@ -29,7 +29,7 @@ func (w *who) flags(cmd *cobra.Command) {
 }
 
 // operator is the name under which an operator's command is recorded.
-func (w *who) operator() string {
+func (w who) operator() string {
 	if w.by != "" || w.user != "" {
 		return w.by
 	}
@@ -65,6 +65,11 @@ With --by an operator locks the mobile ID of --user.
 		RunE: p.onMobileID(&w, func(ctx context.Context, caller *starter.Caller, id string) error {
 			options.Reason = mobileid.Reason(reason)
 			options.Owner = w.user
+			if options.ThenGet {
+				if err := p.grant(ctx, w); err != nil {
+					return err
+				}
+			}
 			return p.lock(ctx, caller, id, options, yes, noWait)
 		}),
 	}
@@ -72,8 +77,20 @@ With --by an operator locks the mobile ID of --user.
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "Next is pressed already")
 	cmd.Flags().StringVar(&reason, "reason", "", "RFC 5280 reason (default: the configured one)")
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "return when the mobile ID is locked; its certificates follow")
+	cmd.Flags().BoolVar(&options.ThenGet, "then-get", false, "go on to Get mobile ID, for which a grant is written: 'starter get' shows the code")
 	cmd.Flags().BoolVar(&options.Resume, "resume", false, "check every certificate of a locked mobile ID at its CA again")
 	return cmd
+}
+
+// grant lets the user get a new mobile ID when the lock goes on to that.
+func (p *program) grant(ctx context.Context, w who) error {
+	store, c, err := p.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }()
+	_, err = store.PutGrant(ctx, w.user, "operator "+who{by: w.by}.operator(), c.Get.GrantFor)
+	return err
 }
 
 // lock starts a lock, has it confirmed, and follows it.

@@ -66,7 +66,7 @@ func setup(ctx context.Context, p *program, c config.Config) ([]string, error) {
 func setupStore(ctx context.Context, c config.Config) ([]string, error) {
 	var done []string
 	keys := []string{c.Audit.KeyFile}
-	if c.SearchAttributes.User == "hashed" {
+	if c.SearchAttributes.User == "hashed" || c.Get.Enabled && c.Get.WorkflowID == "hashed" {
 		keys = append(keys, c.SearchAttributes.HashKeyFile)
 	}
 	for _, file := range keys {

@@ -11,7 +11,11 @@ import (
 	"go.temporal.io/sdk/client"
 )
 
-const probeTimeout = 2 * time.Second
+const (
+	probeTimeout = 2 * time.Second
+	// readTimeout is for a request with its body.
+	readTimeout = 30 * time.Second
+)
 
 // health answers /healthz, that the process lives, and /readyz, that it can
 // work: it is polling, Temporal answers, and Identity Manager's store answers.
@@ -80,7 +84,7 @@ func answer(w http.ResponseWriter, code int, body any) {
 
 // serveHTTP serves until ctx ends.
 func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: probeTimeout, IdleTimeout: time.Minute}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: probeTimeout, ReadTimeout: readTimeout, IdleTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 		defer cancel()

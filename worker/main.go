@@ -7,10 +7,10 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"os"
@@ -73,6 +73,9 @@ func run(ctx context.Context, args []string) error {
 		if w.settings, err = settings(c); err != nil {
 			return err
 		}
+		if w.get, err = newGet(c, w.store, w.cas); err != nil {
+			return err
+		}
 	}
 	options, err := config.Temporal()
 	if err != nil {
@@ -98,6 +101,7 @@ type worker struct {
 	cas      *ca.Authorities
 	store    *identitymanager.Store // nil if it serves CAs alone
 	settings activities.Settings
+	get      *activities.Get // nil if Get mobile ID is not configured
 }
 
 // dial connects to Temporal, or says within a few seconds that it cannot.
@@ -166,17 +170,22 @@ func (w worker) serve(ctx context.Context) error {
 	}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	for _, site := range []struct {
-		key, address string
-		handler      http.Handler
-	}{
-		{"worker.health_address", w.config.Worker.HealthAddress, probes.handler()},
-		{"worker.profile_address", w.config.Worker.ProfileAddress, profiles()},
-	} {
+	sites := []site{
+		{key: "worker.health_address", address: w.config.Worker.HealthAddress, handler: probes.handler()},
+		{key: "worker.profile_address", address: w.config.Worker.ProfileAddress, handler: profiles()},
+	}
+	if w.get != nil && w.config.Messaging.CallbackAddress != "" {
+		receiver, tlsConfig, err := callbacks(w.log, w.config.Messaging, inbox{w.store, w.temporal})
+		if err != nil {
+			return err
+		}
+		sites = append(sites, site{"messaging.callback_address", w.config.Messaging.CallbackAddress, receiver, tlsConfig})
+	}
+	for _, site := range sites {
 		if site.address == "" {
 			continue
 		}
-		listener, err := net.Listen("tcp", site.address)
+		listener, err := listenTLS(site.address, site.tls)
 		if err != nil {
 			return fmt.Errorf("listen at %s: %w", site.key, err)
 		}
@@ -189,6 +198,9 @@ func (w worker) serve(ctx context.Context) error {
 	}
 	if w.store != nil {
 		go keepCheckpoints(serving, w.log, w.config.Audit, w.store)
+	}
+	if w.get != nil {
+		go forgetSecrets(serving, w.log, w.store)
 	}
 	for queue, poller := range polling {
 		if err := poller.Start(); err != nil {
@@ -212,6 +224,13 @@ func (w worker) serve(ctx context.Context) error {
 	return err
 }
 
+// site is what the worker serves by HTTP at an address.
+type site struct {
+	key, address string
+	handler      http.Handler
+	tls          *tls.Config // nil: plain
+}
+
 // pollers makes one for each task queue that is served.
 func (w worker) pollers(fatal func(error)) map[string]sdkworker.Worker {
 	options := sdkworker.Options{
@@ -229,7 +248,7 @@ func (w worker) pollers(fatal func(error)) map[string]sdkworker.Worker {
 	a := &activities.Activities{CAs: w.cas, Settings: w.settings}
 	polling := map[string]sdkworker.Worker{}
 	if w.store != nil {
-		a.IM = w.store
+		a.IM, a.Get = w.store, w.get
 		processes := sdkworker.New(w.temporal, w.config.TaskQueue, options)
 		workflows.Register(processes)
 		a.Register(processes)
@@ -269,7 +288,8 @@ func (w worker) startFields(queues []string) []zap.Field {
 		return fields
 	}
 	return append(fields,
-		zap.Strings("processes", []string{workflows.Lock, workflows.LockForOperator}),
+		zap.Strings("processes", []string{workflows.Lock, workflows.LockForOperator, workflows.Get}),
+		zap.Bool("get", w.get != nil),
 		zap.String("store", w.config.Store.Driver),
 		zap.Bool("searchAttributes", w.config.SearchAttributes.Enabled),
 		zap.Duration("deadline", w.config.Lock.Deadline),

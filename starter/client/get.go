@@ -84,7 +84,9 @@ func (a *Applicant) LockFirst(ctx context.Context) (GetStatus, error) {
 }
 
 // Next sends Next, and returns when the QR code can be shown.
-func (a *Applicant) Next(ctx context.Context) (GetStatus, error) { return a.update(ctx, workflows.Next) }
+func (a *Applicant) Next(ctx context.Context) (GetStatus, error) {
+	return a.update(ctx, workflows.Next)
+}
 
 // Cancel keeps what is there. What was begun is taken back.
 func (a *Applicant) Cancel(ctx context.Context) (GetStatus, error) {

@@ -1,5 +1,5 @@
 // Package stack runs the processes of a development installation on free
-// loopback ports: Temporal's development server, devca, and the worker. Each is
+// loopback ports: Temporal's development server, devca, messaging, and the worker. Each is
 // a process of its own, so that one can be killed without the others.
 //
 // All state lies in one folder.
@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 	"time"
 
 	"mobileid/activities/ca/devca"
+	"mobileid/activities/messaging/embedded"
 	"mobileid/starter/stack/postgres"
 )
 
@@ -41,6 +43,8 @@ type Options struct {
 	Cluster *Cluster
 	// CA are further settings of the CA.
 	CA map[string]any
+	// Get are further settings of Get mobile ID.
+	Get map[string]any
 }
 
 // Stack is a running installation.
@@ -52,12 +56,15 @@ type Stack struct {
 	HealthAddress   string // of the worker
 	ProfileAddress  string // of the worker
 	CA              devca.Addresses
+	Messaging       embedded.Addresses
 
 	options   Options
 	cas       []map[string]any // beside devca
 	processes []*process
 	postgres  *postgres.Server // with a Cluster
 	unlock    func() error
+
+	callbackAddress string // where the worker takes callbacks of messaging
 }
 
 // process is one child.
@@ -91,6 +98,7 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 		run  func(context.Context) error
 	}{
 		{"devca, the development CA", s.startCA},
+		{"messaging, the embedded one", s.startMessaging},
 		{s.temporalName(), s.startTemporal},
 		{"schema, keys and search attributes", func(ctx context.Context) error { return options.Setup(ctx, s) }},
 		{"the worker", s.startWorker},
@@ -116,6 +124,7 @@ func (s *Stack) say(format string, args ...any) {
 var state = []string{
 	"im.db", "im.db-wal", "im.db-shm", "temporal.db", "temporal.db-wal", "temporal.db-shm",
 	"ca", "certificates", "log", "config.yaml", "audit.key", "checkpoints", "temporal-server.yaml", "step-ca",
+	"messaging", "phone", "mail",
 }
 
 // prepare makes the folder ours: a second run in it would remove the state of
@@ -147,6 +156,43 @@ func (s *Stack) startCA(ctx context.Context) error {
 		s.CA, err = devca.ReadAddresses(dir)
 		return err == nil && answers(ctx, s.CA.PublicURL+"/healthz")
 	})
+}
+
+// startMessaging starts the embedded messaging server. The worker takes its callbacks
+// at a port that is chosen here, and shows the server's own certificate there: both
+// are on this machine, and for development.
+func (s *Stack) startMessaging(ctx context.Context) error {
+	ports, err := freePorts(1)
+	if err != nil {
+		return err
+	}
+	s.callbackAddress = "127.0.0.1:" + ports[0]
+	dir := s.messagingDir()
+	p, err := s.spawn("messaging", s.options.Starter, []string{
+		"messaging", "--dir", dir, "--callback-url", "https://" + s.callbackAddress, "--callback-ca", filepath.Join(dir, embedded.ServerCAFile),
+	}, nil)
+	if err != nil {
+		return err
+	}
+	return p.await(ctx, func() bool {
+		s.Messaging, err = embedded.ReadAddresses(dir)
+		return err == nil && listens(ctx, s.Messaging.URL)
+	})
+}
+
+func (s *Stack) messagingDir() string { return filepath.Join(s.Dir, "messaging") }
+
+// listens reports whether anybody takes connections at the host of an URL.
+func listens(ctx context.Context, address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	connection, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return false
+	}
+	return connection.Close() == nil
 }
 
 func (s *Stack) temporalName() string {
@@ -217,10 +263,22 @@ func (s *Stack) WriteConfig() error {
 		"crl_url":          s.CA.PublicURL + "/crl.der",
 	}
 	maps.Copy(settings, s.options.CA)
+	messaging := s.messagingDir()
+	get := map[string]any{"enabled": true, "ca": "devca"}
+	maps.Copy(get, s.options.Get)
 	text, err := json.MarshalIndent(map[string]any{
 		"store": s.store(),
 		"audit": map[string]any{"key_file": filepath.Join(s.Dir, "audit.key"), "checkpoint_dir": filepath.Join(s.Dir, "checkpoints")},
 		"cas":   append([]map[string]any{settings}, s.cas...),
+		"mail":  map[string]any{"folder": filepath.Join(s.Dir, "mail")},
+		"get":   get,
+		"messaging": map[string]any{
+			"url": s.Messaging.URL, "client_id": embedded.ClientID, "api_key_file": filepath.Join(messaging, embedded.APIKeyFile),
+			"server_ca_file": filepath.Join(messaging, embedded.ServerCAFile), "attestation_file": filepath.Join(messaging, embedded.AttestationKeysFile),
+			"callback_address": s.callbackAddress, "callback_certificate_file": filepath.Join(messaging, embedded.ServerCAFile),
+			"callback_key_file": filepath.Join(messaging, embedded.ServerKeyFile),
+			"callback_user":     embedded.CallbackUser, "callback_password_file": filepath.Join(messaging, embedded.CallbackPasswordFile),
+		},
 	}, "", "  ")
 	if err != nil {
 		return err
@@ -251,7 +309,8 @@ func (s *Stack) MeasureWorkerStart(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	start := time.Now()
-	p, err := s.spawn("another-worker", s.options.Worker, nil, append(s.Environment(), "MOBILEID_WORKER_HEALTH_ADDRESS=127.0.0.1:"+ports[0]))
+	p, err := s.spawn("another-worker", s.options.Worker, nil, append(s.Environment(),
+		"MOBILEID_WORKER_HEALTH_ADDRESS=127.0.0.1:"+ports[0], "MOBILEID_MESSAGING_CALLBACK_ADDRESS="))
 	if err != nil {
 		return 0, err
 	}

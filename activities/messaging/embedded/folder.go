@@ -10,7 +10,8 @@ import (
 
 // The files of the folder that other programs read.
 const (
-	ServerCAFile         = "tls.pem"           // trust for the server
+	ServerCAFile         = "tls.pem"           // trust for the server, and its certificate
+	ServerKeyFile        = "tls.key"           // the key of that
 	APIKeyFile           = "api.key"           // of the client [ClientID]
 	CallbackPasswordFile = "callback.password" // of [CallbackUser]
 	AttestationKeyFile   = "attestation.jwk"   // for the phone simulator
@@ -19,9 +20,8 @@ const (
 )
 
 const (
-	serverKeyFile = "tls.key"
-	storeFile     = "messages.db"
-	lockFile      = "lock"
+	storeFile = "messages.db"
+	lockFile  = "lock"
 )
 
 // ErrInUse reports that another process owns the folder.

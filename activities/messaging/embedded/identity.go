@@ -141,7 +141,7 @@ func openServerCertificate(f folder, names []string, now time.Time) (tls.Certifi
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	if pair, err := tls.LoadX509KeyPair(f.path(ServerCAFile), f.path(serverKeyFile)); err == nil && covers(pair.Leaf, names, now) {
+	if pair, err := tls.LoadX509KeyPair(f.path(ServerCAFile), f.path(ServerKeyFile)); err == nil && covers(pair.Leaf, names, now) {
 		return pair, nil
 	}
 	template, err := serverTemplate(names, now)
@@ -155,7 +155,7 @@ func openServerCertificate(f folder, names []string, now time.Time) (tls.Certifi
 	if err := f.write(ServerCAFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})); err != nil {
 		return tls.Certificate{}, err
 	}
-	return tls.LoadX509KeyPair(f.path(ServerCAFile), f.path(serverKeyFile))
+	return tls.LoadX509KeyPair(f.path(ServerCAFile), f.path(ServerKeyFile))
 }
 
 func covers(cert *x509.Certificate, names []string, now time.Time) bool {
@@ -192,7 +192,7 @@ func serverTemplate(names []string, now time.Time) (*x509.Certificate, error) {
 }
 
 func openServerKey(f folder) (crypto.Signer, error) {
-	there, err := f.has(serverKeyFile)
+	there, err := f.has(ServerKeyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -205,20 +205,20 @@ func openServerKey(f folder) (crypto.Signer, error) {
 		if err != nil {
 			return nil, err
 		}
-		return key, f.write(serverKeyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+		return key, f.write(ServerKeyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	}
-	text, err := os.ReadFile(f.path(serverKeyFile))
+	text, err := os.ReadFile(f.path(ServerKeyFile))
 	if err != nil {
 		return nil, err
 	}
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return nil, errors.New("read " + f.path(serverKeyFile) + ": it is not PEM")
+		return nil, errors.New("read " + f.path(ServerKeyFile) + ": it is not PEM")
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	signer, ok := key.(crypto.Signer)
 	if err != nil || !ok {
-		return nil, errors.New("read " + f.path(serverKeyFile) + ": it is not a PKCS #8 key") // the parser's words may quote what it read
+		return nil, errors.New("read " + f.path(ServerKeyFile) + ": it is not a PKCS #8 key") // the parser's words may quote what it read
 	}
 	return signer, nil
 }

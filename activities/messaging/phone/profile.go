@@ -58,6 +58,24 @@ func (p *Profile) Sign(keyID string, data []byte) ([]byte, error) {
 	return k.signer.Sign(rand.Reader, sum[:], crypto.SHA256)
 }
 
+// Prove signs a challenge and sees that the signature verifies with the certificate:
+// that the phone holds the key, and the CA has certified this one.
+func (p *Profile) Prove(keyID string, challenge []byte) error {
+	certificate, err := p.Certificate(keyID)
+	if err != nil {
+		return err
+	}
+	signature, err := p.Sign(keyID, challenge)
+	if err != nil {
+		return err
+	}
+	algorithm := x509.SHA256WithRSA
+	if certificate.PublicKeyAlgorithm == x509.ECDSA {
+		algorithm = x509.ECDSAWithSHA256
+	}
+	return certificate.CheckSignature(algorithm, challenge, signature)
+}
+
 // TLSCertificate is a key with its certificates, for a connection that asks for a
 // client certificate.
 func (p *Profile) TLSCertificate(keyID string) (tls.Certificate, error) {

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mobileid/activities/identitymanager"
+	"mobileid/activities/messaging"
+	"mobileid/config"
+	starter "mobileid/starter/client"
+	"mobileid/workflows"
+)
+
+// getOptions are the flags of get.
+type getOptions struct {
+	who
+	lock, yes bool
+	qrFile    string
+}
+
+func (p *program) getCommand() *cobra.Command {
+	var o getOptions
+	cmd := &cobra.Command{
+		Use:   "get --user USER",
+		Short: "Get a mobile ID for a user",
+		Long: `Get writes a grant for the user, which is recorded in the audit, starts the
+process, and asks Next or Cancel; with --yes, Next is taken as pressed. It shows
+the QR code for the user's phone, and follows until the mobile ID is active. With
+--lock, an active mobile ID of the user is locked first.
+
+The QR code is a secret for the user alone: who scans it gets the mobile ID.
+
+` + exitCodesHelp,
+		Args: cobra.NoArgs,
+		PreRunE: func(*cobra.Command, []string) error {
+			if o.user == "" {
+				return fmt.Errorf("%w: --user is missing: who gets the mobile ID?", errUsage)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.withApplicant(cmd.Context(), &o.who, p.get(&o)) },
+	}
+	o.flags(cmd)
+	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "Next is pressed already")
+	cmd.Flags().BoolVar(&o.lock, "lock", false, "have an active mobile ID of the user locked first")
+	cmd.Flags().StringVar(&o.qrFile, "qr-file", "", "write the QR code as a PNG into this file instead of the terminal")
+	for _, message := range []struct {
+		name, short string
+		act         func(ctx context.Context, a *applicant) error
+	}{
+		{"status", "Show where the Get of a user stands", func(ctx context.Context, a *applicant) error {
+			status, err := a.Status(ctx)
+			return errors.Join(err, p.printGet(status, err))
+		}},
+		{"cancel", "Cancel the Get of a user; what was begun is taken back", func(ctx context.Context, a *applicant) error {
+			status, err := a.Cancel(ctx)
+			return errors.Join(err, p.printGet(status, err))
+		}},
+		{"retry", "Make the waiting step try again now", func(ctx context.Context, a *applicant) error {
+			answer, err := a.Retry(ctx)
+			if err != nil {
+				return err
+			}
+			if p.json {
+				return p.printJSON(answer)
+			}
+			if !answer.Retried {
+				fmt.Fprintln(p.out, "not retried:", answer.Why)
+				return nil
+			}
+			fmt.Fprintln(p.out, "retried")
+			return nil
+		}},
+	} {
+		var w who
+		sub := &cobra.Command{
+			Use: message.name + " --user USER", Short: message.short, Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return p.withApplicant(cmd.Context(), &w, message.act) },
+		}
+		w.flags(sub)
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}
+
+// applicant is the user of a command, with the store that has the user's grant and
+// the secrets of the code.
+type applicant struct {
+	*starter.Applicant
+	store *identitymanager.Store
+	user  string
+	by    string
+	c     config.Config
+}
+
+// withApplicant runs act for the user of the flags.
+func (p *program) withApplicant(ctx context.Context, w *who, act func(context.Context, *applicant) error) error {
+	if w.user == "" {
+		return fmt.Errorf("%w: --user is missing", errUsage)
+	}
+	store, c, err := p.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }()
+	if !c.Get.Enabled {
+		return fmt.Errorf("%w: get.enabled is false: Get mobile ID is not offered here", errUsage)
+	}
+	key, err := config.GetHashKey(c)
+	if err != nil {
+		return err
+	}
+	temporal, _, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer temporal.Close()
+	gets := starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(key))
+	// A shell is an operator's, whoever the user is.
+	by := who{by: w.by}.operator()
+	return act(ctx, &applicant{Applicant: gets.User(w.user, by), store: store, user: w.user, by: by, c: c})
+}
+
+// get starts a Get, has it confirmed, shows the code, and follows to the end.
+func (p *program) get(o *getOptions) func(context.Context, *applicant) error {
+	return func(ctx context.Context, a *applicant) error {
+		if _, err := a.store.PutGrant(ctx, a.user, "operator "+a.by, a.c.Get.GrantFor); err != nil {
+			return err
+		}
+		status, err := a.Start(ctx)
+		if err != nil {
+			return err
+		}
+		if status.Live != "" && o.lock {
+			if status, err = a.LockFirst(ctx); err != nil {
+				return err
+			}
+		}
+		if status.Phase == workflows.AwaitingConfirmation && !o.yes {
+			if !p.canAsk() {
+				return p.printGet(status, nil)
+			}
+			fmt.Fprintf(p.out, "Get a mobile ID for %s?\n", a.user)
+			if !p.askNext() {
+				status, err := a.Cancel(ctx)
+				return errors.Join(err, p.printGet(status, err), ended(status.Outcome))
+			}
+		}
+		if status, err = a.Next(ctx); err != nil {
+			return err
+		}
+		if status.Stored {
+			return p.printGet(status, nil)
+		}
+		if err := p.showCode(ctx, a, status, o.qrFile); err != nil {
+			return err
+		}
+		status, err = a.WaitClosed(ctx, p.getProgress())
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(p.printGet(status, nil), ended(status.Outcome)); err != nil {
+			return err
+		}
+		if status.Failure != nil {
+			return status.Failure
+		}
+		return nil
+	}
+}
+
+// showCode shows the QR code once there is one.
+func (p *program) showCode(ctx context.Context, a *applicant, status starter.GetStatus, file string) error {
+	if status.Phase == workflows.Closed {
+		return nil
+	}
+	if a.c.Get.QR == "email" {
+		fmt.Fprintln(p.err, "The QR code is sent to the user by email.")
+		return nil
+	}
+	provisioning, err := a.store.Provisioning(ctx, status.MobileID)
+	if err != nil {
+		return err
+	}
+	if file != "" {
+		picture, err := messaging.QR(provisioning.URI)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(file, picture, 0o600)
+	}
+	text, err := messaging.QRText(provisioning.URI)
+	if err != nil {
+		return err
+	}
+	// Beside the output, which may be kept.
+	fmt.Fprintf(p.err, "Scan with the app until %s:\n\n%s\n", when(provisioning.ExpiresAt), text)
+	return nil
+}
+
+// getProgress shows a line per change of phase.
+func (p *program) getProgress() func(starter.GetStatus) {
+	var last workflows.Phase
+	return func(s starter.GetStatus) {
+		if p.json || s.Phase == last {
+			return
+		}
+		last = s.Phase
+		fmt.Fprintln(p.err, s.Phase)
+	}
+}
+
+// printGet shows where a Get stands, unless it could not be read.
+func (p *program) printGet(s starter.GetStatus, failed error) error {
+	if failed != nil {
+		return nil
+	}
+	if p.json {
+		return p.printJSON(s)
+	}
+	fmt.Fprint(p.out, getHeadline(s))
+	if s.Stored {
+		return nil
+	}
+	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "  mobile ID\t%s\n", dash(s.MobileID))
+	fmt.Fprintf(w, "  requested\t%s\n", when(s.RequestedAt))
+	fmt.Fprintf(w, "  active\t%s\n", when(s.ActivatedAt))
+	if s.Lock != nil {
+		fmt.Fprintf(w, "  old one locked by\t%s\n", s.Lock.WorkflowID)
+	}
+	for _, c := range s.Certificates {
+		fmt.Fprintf(w, "  certificate\t%s of %s: %s in IM\n", short(c.Serial), dash(c.CA), c.StateInIM)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if s.Needs != "" {
+		fmt.Fprintf(p.out, "\nNeeds an operator: %s\n", s.Needs)
+	}
+	return nil
+}
+
+// getHeadline says in one sentence how it stands, and never more than is true.
+func getHeadline(s starter.GetStatus) string {
+	switch {
+	case s.Stored:
+		return "Stored. No worker answers now; it takes effect when one does.\n"
+	case s.Outcome == workflows.OutcomeActive:
+		return "The new mobile ID is active.\n"
+	case s.Outcome == workflows.OutcomeExpired:
+		return "Never answered, so the process has ended. Nothing was changed.\n"
+	case s.Outcome == workflows.OutcomeCancelled && s.Failure == nil:
+		return "Cancelled. Nothing was changed.\n"
+	case s.Outcome != "":
+		return "No mobile ID came of it: " + s.Failure.Message + ". Nothing is left behind.\n"
+	case s.Failure != nil:
+		return "No mobile ID comes of it: " + s.Failure.Message + ". What was issued is being revoked.\n"
+	case s.Live != "":
+		return fmt.Sprintf("Mobile ID %s is active: lock it first (--lock), or keep it, until %s.\n", s.Live, when(s.Deadline))
+	case s.Phase == workflows.AwaitingConfirmation:
+		return fmt.Sprintf("Waits for Next or Cancel until %s.\n", when(s.Deadline))
+	case s.Phase == workflows.AwaitingPhone:
+		return fmt.Sprintf("The QR code waits to be scanned until %s.\n", s.Deadline.UTC().Format(time.RFC3339))
+	}
+	return strings.ToUpper(string(s.Phase[:1])) + string(s.Phase[1:]) + ".\n"
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"mobileid/activities/messaging/embedded"
+)
+
+func (p *program) messagingCommand() *cobra.Command {
+	var options embedded.RunOptions
+	cmd := &cobra.Command{
+		Use:   "messaging",
+		Short: "Run the embedded messaging server (never for production)",
+		Long: `Messaging is a small Smart ID Messaging for development: the product's REST API as
+far as it is documented, and a phone's side for 'starter phone'. Its secrets lie
+unencrypted in its folder. Never use it in production.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return embedded.Run(cmd.Context(), options, func(a embedded.Addresses) {
+				if p.json {
+					_ = p.printJSON(a)
+					return
+				}
+				fmt.Fprintf(p.out, "messaging, for development only\n  API and phones  %s\n", a.URL)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&options.Dir, "dir", ".dev/messaging", "its folder; one process owns it")
+	cmd.Flags().StringVar(&options.Address, "address", "127.0.0.1:0", "where it is served, over TLS")
+	cmd.Flags().StringVar(&options.Server.CallbackURL, "callback-url", "", "where it calls back (default: where it did last)")
+	cmd.Flags().StringVar(&options.Server.CallbackCAFile, "callback-ca", "", "PEM file with what vouches for that (default: the system's trust store)")
+	return cmd
+}
