@@ -69,13 +69,16 @@ cas:
   - {name: a, driver: nobody}
   - {name: b, driver: stepca, token_file: t}
   - {name: c, driver: vault}
-  - {name: d, driver: ejbca, mount: m}
+  - {name: d, driver: ejbca, mount: m, signing_key_file: k}
+  - {name: e, driver: cmrest, token_file: t, signing_certificate_file: s, serial_format: octal}
 `), 0o600))
 	_, err := Load(flags)
 	for _, fault := range []string{
 		"store.driver", "lock.deadline", "lock.reason", "search_attributes.hash_key_file", "worker.profile_address",
 		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
 		"cas[2].provisioner", "cas[2].crl_url", "cas[2].token_file is not a setting of driver stepca", "cas[3].token_file", "cas[4].issuer_dn", "cas[4].mount is not a setting of driver ejbca",
+		"cas[4].signing_key_file is not a setting of driver ejbca",
+		"cas[5].issuer_dn", "cas[5].certificate_file", "cas[5].token_file is not a setting of driver cmrest", "cas[5].signing_key_file is missing", "cas[5].serial_format",
 	} {
 		require.ErrorContains(t, err, fault)
 	}

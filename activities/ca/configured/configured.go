@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mobileid/activities/ca"
+	"mobileid/activities/ca/cmrest"
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/ca/ejbca"
 	"mobileid/activities/ca/stepca"
@@ -41,7 +42,7 @@ func authority(c config.CA) (*ca.Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer_file: %w", err)
 	}
-	driver, err := driver(c)
+	driver, err := driver(c, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +73,21 @@ func authority(c config.CA) (*ca.Authority, error) {
 	return a, nil
 }
 
-func driver(c config.CA) (ca.Driver, error) {
+func driver(c config.CA, issuer *x509.Certificate) (ca.Driver, error) {
 	switch c.Driver {
+	case "cmrest":
+		return cmrest.New(cmrest.Options{
+			URL:             c.URL,
+			IssuerDN:        c.IssuerDN,
+			SerialFormat:    cmrest.SerialFormat(c.SerialFormat),
+			Issuer:          issuer,
+			ClientCertFile:  c.CertificateFile,
+			ClientKeyFile:   c.KeyFile,
+			SigningCertFile: c.SigningCertFile,
+			SigningKeyFile:  c.SigningKeyFile,
+			ServerCAFile:    c.ServerCAFile,
+			Timeout:         c.CallTimeout,
+		})
 	case "devca":
 		return devca.NewDriver(devca.DriverOptions{
 			URL:            c.URL,
