@@ -91,29 +91,31 @@ func (a answer) failure(op string, reply httpcall.Reply, certID string) *ca.Erro
 		return nil
 	}
 	e := reply.Failure(op, fmt.Sprintf("error %d: %s", number, words))
-	if kind, known := kindOf(number); known {
-		e.Kind = kind
-	}
+	e.Kind = kindOf(number, reply.Code)
 	return e
 }
 
-// kindOf says what an error number means for the next try; false if the HTTP status
-// code tells more. -1 is any failure, and so is a number that nobody has described: with
-// HTTP 200 they are Ambiguous.
-func kindOf(number int) (ca.Kind, bool) {
+// kindOf says what an error number means for the next try. -1 is any failure, and so is
+// a number that nobody has described: they may have had an effect, unless the HTTP status
+// code says what became of the request.
+func kindOf(number, code int) ca.Kind {
 	switch number {
 	case errNotInitialised, errTooManyRequests:
-		return ca.Unavailable, true // the gateway has passed nothing on
+		return ca.Unavailable // the gateway has passed nothing on
 	case errConnection:
 		// The gateway does not reach CM. Whether it noticed before or after it had passed
 		// the request on, it does not say.
-		return ca.Ambiguous, true
+		return ca.Ambiguous
 	case errPrivilege, errBadSignature:
-		return ca.Denied, true // an officer who may not, or one that is not known
+		return ca.Denied // an officer who may not, or one that is not known
 	case errMissingField, errEncoding, errBadValue, errSignatureRequired:
-		return ca.Unsupported, true
+		return ca.Unsupported
 	}
-	return "", false
+	switch code {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests:
+		return httpcall.Kind(code)
+	}
+	return ca.Ambiguous
 }
 
 func success(code int) bool { return code >= http.StatusOK && code < http.StatusMultipleChoices }
