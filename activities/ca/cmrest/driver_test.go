@@ -291,6 +291,14 @@ func TestPaging(t *testing.T) {
 	}
 }
 
+// A gateway that shows one at a time is not followed for ever.
+func TestPagingIsBounded(t *testing.T) {
+	g := &gateway{list: `{"error":0,"searchHits":1000,"certificates":[` + active + `]}`}
+	_, err := g.driver(t).Status(t.Context(), someCert)
+	require.Equal(t, ca.Unsupported, kindOf(t, err))
+	require.Equal(t, 20, g.searches)
+}
+
 // An archive copy of another CA's certificate has the same serial number, and stays as
 // it is. One under the very name of the issuer cannot be told apart: neither is revoked.
 func TestForeignCopyIsNotRevoked(t *testing.T) {

@@ -17,9 +17,10 @@ const (
 	// pageSize is how many hits are asked for at once. The gateway shows 500 at most,
 	// unless it is configured otherwise.
 	pageSize = 100
-	// maxHits is how many hits are looked through. A serial number and an issuer have one;
-	// many mean that the gateway does not search by them.
-	maxHits = 1000
+	// maxHits and maxPages are how much is looked through. A serial number and an issuer
+	// have one hit; many mean that the gateway does not search by them.
+	maxHits  = 1000
+	maxPages = 20
 	// maxCertID is the longest certid that is believed, in bytes.
 	maxCertID = 256
 )
@@ -88,7 +89,10 @@ func (d *Driver) find(ctx context.Context, op string, cert ca.Certificate) (foun
 	}
 	var f found
 	var other *entry
-	for offset, hits := 0, 1; offset < hits; {
+	for pages, offset, hits := 0, 0, 1; offset < hits; pages++ {
+		if pages == maxPages || hits > maxHits {
+			return found{}, &ca.Error{Kind: ca.Unsupported, Op: op, Words: fmt.Sprintf("the search finds %d certificates", hits)}
+		}
 		query.Set("searchOffset", strconv.Itoa(offset))
 		var page list
 		f.reply, err = d.get(ctx, op, query, &page, "certificates")
@@ -99,9 +103,6 @@ func (d *Driver) find(ctx context.Context, op string, cert ca.Certificate) (foun
 			return found{}, httpcall.Unreadable(op, errors.New("it does not say how many certificates it has found"))
 		}
 		hits = *page.Hits
-		if hits > maxHits {
-			return found{}, &ca.Error{Kind: ca.Unsupported, Op: op, Words: fmt.Sprintf("the search finds %d certificates", hits)}
-		}
 		if offset < hits && len(page.Certificates) == 0 {
 			return found{}, httpcall.Unreadable(op, fmt.Errorf("it has found %d certificates and shows only %d", hits, offset))
 		}
