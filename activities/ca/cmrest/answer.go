@@ -101,7 +101,7 @@ func (a answer) failure(op string, reply httpcall.Reply, certID string) *ca.Erro
 func kindOf(number, code int) ca.Kind {
 	switch number {
 	case errNotInitialised, errTooManyRequests:
-		return ca.Unavailable // the gateway has passed nothing on
+		return ca.Unavailable // by their names, the gateway has passed nothing on
 	case errConnection:
 		// The gateway does not reach CM. Whether it noticed before or after it had passed
 		// the request on, it does not say.
