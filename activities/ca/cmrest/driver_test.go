@@ -155,6 +155,7 @@ func TestAnswers(t *testing.T) {
 		{"privilege", 200, number(-15), ca.Denied},
 		{"bad signature, and none was made", 200, number(-17), ca.Denied},
 		{"CM is not reached: before the request or after it", 200, number(-18), ca.Ambiguous},
+		{"CM is not reached, whatever HTTP says", 404, number(-18), ca.Ambiguous},
 		{"a signature, and of nothing", 200, number(-19), ca.Unsupported},
 		{"too many requests", 200, number(-40), ca.Unavailable},
 		{"data to sign with a refusal", 200, `{"error":-15,"dataToSign":"` + data + `"}`, ca.Denied},
@@ -250,6 +251,7 @@ func TestSearch(t *testing.T) {
 			require.Equal(t, row.kind, kindOf(t, err), "%v", err)
 			require.Contains(t, strings.ReplaceAll(fmt.Sprintf("%q", err.Error()), `\\`, `\`), row.words)
 			require.Empty(t, g.forms, "nothing is sent")
+			require.Equal(t, 1, g.searches, "one page is enough to know")
 		})
 	}
 }
