@@ -90,14 +90,16 @@ func (c Config) check(f *Faults) {
 // every CA; driverTakes those that it may have.
 var (
 	driverNeeds = map[string][]string{
+		"cmrest": {"issuer_dn", "certificate_file", "key_file"},
 		"devca":  {"certificate_file", "key_file", "server_ca_file"},
 		"ejbca":  {"issuer_dn", "certificate_file", "key_file"},
 		"stepca": {"server_ca_file", "provisioner", "key_file", "crl_url"},
 		"vault":  {"token_file"},
 	}
 	driverTakes = map[string][]string{
-		"ejbca": {"server_ca_file"},
-		"vault": {"certificate_file", "key_file", "server_ca_file", "mount", "namespace"},
+		"cmrest": {"server_ca_file", "signing_certificate_file", "signing_key_file", "serial_format"},
+		"ejbca":  {"server_ca_file"},
+		"vault":  {"certificate_file", "key_file", "server_ca_file", "mount", "namespace"},
 	}
 )
 
@@ -151,6 +153,15 @@ func (c CA) check(f *Faults, key string) {
 		} else if setting.value.Kind() == reflect.String && setting.value.String() != "" && foreign(c.Driver, setting.key) {
 			f.add(key+"."+setting.key, "is not a setting of driver "+c.Driver)
 		}
+	}
+	if c.SigningCertFile != "" {
+		required(f, key+".signing_key_file", c.SigningKeyFile)
+	}
+	if c.SigningKeyFile != "" {
+		required(f, key+".signing_certificate_file", c.SigningCertFile)
+	}
+	if c.SerialFormat != "" {
+		oneOf(f, key+".serial_format", c.SerialFormat, "hex", "decimal")
 	}
 	positive(f, key+".call_timeout", c.CallTimeout)
 	positive(f, key+".approval_wait", c.ApprovalWait)

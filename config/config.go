@@ -81,13 +81,16 @@ type SearchAttributes struct {
 // CA is one certificate authority.
 type CA struct {
 	Name            string        `mapstructure:"name" doc:"how results and logs call it"`
-	Driver          string        `mapstructure:"driver" doc:"devca, ejbca, stepca or vault; empty: workers of its task queue alone reach the CA, and this one needs only name, issuer_file, ocsp_url and crl_url"`
+	Driver          string        `mapstructure:"driver" doc:"cmrest, devca, ejbca, stepca or vault; empty: workers of its task queue alone reach the CA, and this one needs only name, issuer_file, ocsp_url and crl_url"`
 	IssuerFile      string        `mapstructure:"issuer_file" doc:"PEM file with the CA's certificate"`
 	URL             string        `mapstructure:"url" doc:"where the driver reaches the CA"`
-	CertificateFile string        `mapstructure:"certificate_file" doc:"PEM file with the client certificate (devca, ejbca; vault, where it asks for one)"`
+	CertificateFile string        `mapstructure:"certificate_file" doc:"PEM file with the client certificate (devca, ejbca; cmrest: of an officer; vault, where it asks for one)"`
 	KeyFile         string        `mapstructure:"key_file" doc:"PEM file with the key of the client certificate; stepca: of the provisioner, EC P-256"`
-	ServerCAFile    string        `mapstructure:"server_ca_file" doc:"PEM file with the CA of the server's TLS certificate; stepca: its root; ejbca, vault: empty is the system's trust store"`
-	IssuerDN        string        `mapstructure:"issuer_dn" doc:"ejbca: subject DN of the CA as EJBCA shows it (GET /v1/ca)"`
+	ServerCAFile    string        `mapstructure:"server_ca_file" doc:"PEM file with the CA of the server's TLS certificate; stepca: its root; cmrest, ejbca, vault: empty is the system's trust store"`
+	IssuerDN        string        `mapstructure:"issuer_dn" doc:"ejbca: subject DN of the CA as EJBCA shows it (GET /v1/ca); cmrest: as CM shows it (issuer in GET /certificates)"`
+	SigningCertFile string        `mapstructure:"signing_certificate_file" doc:"cmrest: PEM file with the certificate of the officer who signs requests; empty: certificate_file"`
+	SigningKeyFile  string        `mapstructure:"signing_key_file" doc:"cmrest: PEM file with the key of signing_certificate_file, ECDSA or RSA"`
+	SerialFormat    string        `mapstructure:"serial_format" doc:"cmrest: how CM writes serial numbers, hex or decimal; empty: hex"`
 	Provisioner     string        `mapstructure:"provisioner" doc:"stepca: name of the JWK provisioner"`
 	TokenFile       string        `mapstructure:"token_file" doc:"vault: file with the token, read for each request"`
 	Mount           string        `mapstructure:"mount" doc:"vault: of the PKI engine; empty: pki"`

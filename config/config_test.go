@@ -74,8 +74,9 @@ cas:
   - {name: a, driver: nobody}
   - {name: b, driver: stepca, token_file: t}
   - {name: c, driver: vault}
-  - {name: d, driver: ejbca, mount: m, rate_limit: -1, reasons: [{from: privilegeWithdrawn, to: gone}, {from: superseded, to: unspecified}, {from: superseded, to: unspecified}]}
-  - {name: e, issuer_file: f, task_queue: zone}
+  - {name: d, driver: ejbca, mount: m, signing_key_file: k, rate_limit: -1, reasons: [{from: privilegeWithdrawn, to: gone}, {from: superseded, to: unspecified}, {from: superseded, to: unspecified}]}
+  - {name: e, driver: cmrest, token_file: t, signing_certificate_file: s, serial_format: octal}
+  - {name: f, issuer_file: f, task_queue: zone}
 `), 0o600))
 	_, err := Load(flags)
 	for _, fault := range []string{
@@ -84,6 +85,8 @@ cas:
 		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
 		"cas[2].provisioner", "cas[2].crl_url", "cas[2].token_file is not a setting of driver stepca", "cas[3].token_file", "cas[4].issuer_dn", "cas[4].mount is not a setting of driver ejbca",
 		"cas[4].rate_limit", `cas[4].reasons has "gone"`, "cas[4].reasons maps superseded twice", "worker.serves is cas",
+		"cas[4].signing_key_file is not a setting of driver ejbca",
+		"cas[5].issuer_dn", "cas[5].certificate_file", "cas[5].token_file is not a setting of driver cmrest", "cas[5].signing_key_file is missing", "cas[5].serial_format",
 	} {
 		require.ErrorContains(t, err, fault)
 	}
@@ -94,7 +97,7 @@ cas:
 	} {
 		require.ErrorContains(t, err, fault)
 	}
-	require.NotContains(t, err.Error(), "cas[5]", "workers in the zone of its task queue reach it")
+	require.NotContains(t, err.Error(), "cas[6]", "workers in the zone of its task queue reach it")
 }
 
 func TestLoadRefuses(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"mobileid"
 	"mobileid/activities/ca"
+	"mobileid/activities/ca/cmrest"
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/ca/ejbca"
 	"mobileid/activities/ca/stepca"
@@ -44,7 +45,7 @@ func authority(c config.CA) (*ca.Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer_file: %w", err)
 	}
-	driver, err := driver(c)
+	driver, err := driver(c, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -89,10 +90,23 @@ func reasons(list []config.ReasonMap) map[mobileid.Reason]mobileid.Reason {
 }
 
 // driver returns nil for a CA that other workers reach.
-func driver(c config.CA) (ca.Driver, error) {
+func driver(c config.CA, issuer *x509.Certificate) (ca.Driver, error) {
 	switch c.Driver {
 	case "":
 		return nil, nil //nolint:nilnil // see ca.Authority.Driver
+	case "cmrest":
+		return cmrest.New(cmrest.Options{
+			URL:             c.URL,
+			IssuerDN:        c.IssuerDN,
+			SerialFormat:    cmrest.SerialFormat(c.SerialFormat),
+			Issuer:          issuer,
+			ClientCertFile:  c.CertificateFile,
+			ClientKeyFile:   c.KeyFile,
+			SigningCertFile: c.SigningCertFile,
+			SigningKeyFile:  c.SigningKeyFile,
+			ServerCAFile:    c.ServerCAFile,
+			Timeout:         c.CallTimeout,
+		})
 	case "devca":
 		return devca.NewDriver(devca.DriverOptions{
 			URL:            c.URL,
