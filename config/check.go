@@ -84,12 +84,14 @@ func (c Config) check(f *Faults) {
 // every CA; driverTakes those that it may have.
 var (
 	driverNeeds = map[string][]string{
+		"cmp":    {}, // see checkCMP
 		"devca":  {"certificate_file", "key_file", "server_ca_file"},
 		"ejbca":  {"issuer_dn", "certificate_file", "key_file"},
 		"stepca": {"server_ca_file", "provisioner", "key_file", "crl_url"},
 		"vault":  {"token_file"},
 	}
 	driverTakes = map[string][]string{
+		"cmp":   {"certificate_file", "key_file", "server_ca_file", "secret_file", "reference", "mac", "responder_file"},
 		"ejbca": {"server_ca_file"},
 		"vault": {"certificate_file", "key_file", "server_ca_file", "mount", "namespace"},
 	}
@@ -133,6 +135,9 @@ func (c CA) check(f *Faults, key string) {
 			f.add(key+"."+setting.key, "is not a setting of driver "+c.Driver)
 		}
 	}
+	if c.Driver == "cmp" {
+		c.checkCMP(f, key)
+	}
 	positive(f, key+".call_timeout", c.CallTimeout)
 	positive(f, key+".approval_wait", c.ApprovalWait)
 	if c.Concurrency < 1 {
@@ -140,6 +145,31 @@ func (c CA) check(f *Faults, key string) {
 	}
 	if _, err := c.ProofWaitDuration(); err != nil {
 		f.add(key+".proof_wait", err.Error())
+	}
+}
+
+// checkCMP looks at what driver cmp needs in one of two ways: a certificate or a secret
+// to protect its requests, and a CRL or OCSP, because CMP has no status.
+func (c CA) checkCMP(f *Faults, key string) {
+	bySecret := c.SecretFile != "" || c.Reference != "" || c.MAC != ""
+	switch byCertificate := c.CertificateFile != "" || c.KeyFile != ""; {
+	case bySecret && byCertificate:
+		f.add(key+".secret_file", "cannot be together with certificate_file")
+	case bySecret:
+		required(f, key+".secret_file", c.SecretFile)
+		required(f, key+".reference", c.Reference)
+		if c.MAC != "" {
+			oneOf(f, key+".mac", c.MAC, "pbm", "pbmac1")
+		}
+	default:
+		required(f, key+".certificate_file", c.CertificateFile)
+		required(f, key+".key_file", c.KeyFile)
+	}
+	if c.CRLURL == "" && c.OCSPURL == "" {
+		f.add(key+".crl_url", "or ocsp_url is missing: CMP has no status")
+	}
+	if c.ServerCAFile != "" && strings.HasPrefix(c.URL, "http:") {
+		f.add(key+".server_ca_file", "is for an https URL")
 	}
 }
 

@@ -78,17 +78,21 @@ type SearchAttributes struct {
 // CA is one certificate authority.
 type CA struct {
 	Name            string        `mapstructure:"name" doc:"how results and logs call it"`
-	Driver          string        `mapstructure:"driver" doc:"devca, ejbca, stepca or vault"`
+	Driver          string        `mapstructure:"driver" doc:"cmp, devca, ejbca, stepca or vault"`
 	IssuerFile      string        `mapstructure:"issuer_file" doc:"PEM file with the CA's certificate"`
-	URL             string        `mapstructure:"url" doc:"where the driver reaches the CA"`
-	CertificateFile string        `mapstructure:"certificate_file" doc:"PEM file with the client certificate (devca, ejbca; vault, where it asks for one)"`
-	KeyFile         string        `mapstructure:"key_file" doc:"PEM file with the key of the client certificate; stepca: of the provisioner, EC P-256"`
-	ServerCAFile    string        `mapstructure:"server_ca_file" doc:"PEM file with the CA of the server's TLS certificate; stepca: its root; ejbca, vault: empty is the system's trust store"`
+	URL             string        `mapstructure:"url" doc:"where the driver reaches the CA; https, and for cmp http too, because its messages protect themselves"`
+	CertificateFile string        `mapstructure:"certificate_file" doc:"PEM file with the client certificate (devca, ejbca; vault, where it asks for one); cmp: of the RA that signs, unless there is a secret"`
+	KeyFile         string        `mapstructure:"key_file" doc:"PEM file with the key of that certificate; stepca: of the provisioner, EC P-256"`
+	ServerCAFile    string        `mapstructure:"server_ca_file" doc:"PEM file with the CA of the server's TLS certificate; stepca: its root; cmp, ejbca, vault: empty is the system's trust store"`
 	IssuerDN        string        `mapstructure:"issuer_dn" doc:"ejbca: subject DN of the CA as EJBCA shows it (GET /v1/ca)"`
 	Provisioner     string        `mapstructure:"provisioner" doc:"stepca: name of the JWK provisioner"`
 	TokenFile       string        `mapstructure:"token_file" doc:"vault: file with the token, read for each request"`
 	Mount           string        `mapstructure:"mount" doc:"vault: of the PKI engine; empty: pki"`
 	Namespace       string        `mapstructure:"namespace" doc:"vault: Enterprise's or OpenBao's; empty: none"`
+	SecretFile      string        `mapstructure:"secret_file" doc:"cmp: file with the shared secret, in the place of certificate and key"`
+	Reference       string        `mapstructure:"reference" doc:"cmp: by which the CA finds the secret"`
+	MAC             string        `mapstructure:"mac" doc:"cmp: of requests with a secret, pbm or pbmac1; empty: pbm"`
+	ResponderFile   string        `mapstructure:"responder_file" doc:"cmp: PEM file with certificates that may sign answers, beside the CA's own"`
 	OCSPURL         string        `mapstructure:"ocsp_url" doc:"OCSP responder that others ask; empty: none"`
 	CRLURL          string        `mapstructure:"crl_url" doc:"CRL that others read; empty: none"`
 	TaskQueue       string        `mapstructure:"task_queue" doc:"task queue of the worker that reaches the CA; empty: the processes' own"`

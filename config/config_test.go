@@ -70,14 +70,35 @@ cas:
   - {name: b, driver: stepca, token_file: t}
   - {name: c, driver: vault}
   - {name: d, driver: ejbca, mount: m}
+  - {name: e, driver: cmp, url: "http://x", server_ca_file: s, provisioner: p}
+  - {name: f, driver: cmp, url: "http://x", certificate_file: c, key_file: k, secret_file: s, crl_url: "http://x"}
+  - {name: g, driver: cmp, url: "http://x", reference: r, mac: md5, ocsp_url: "http://x"}
+  - {name: h, driver: ejbca, secret_file: s, responder_file: r}
 `), 0o600))
 	_, err := Load(flags)
 	for _, fault := range []string{
 		"store.driver", "lock.deadline", "lock.reason", "search_attributes.hash_key_file", "worker.profile_address",
 		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
 		"cas[2].provisioner", "cas[2].crl_url", "cas[2].token_file is not a setting of driver stepca", "cas[3].token_file", "cas[4].issuer_dn", "cas[4].mount is not a setting of driver ejbca",
+		"cas[5].certificate_file", "cas[5].key_file", "cas[5].crl_url or ocsp_url", "cas[5].server_ca_file is for an https URL", "cas[5].provisioner is not a setting of driver cmp",
+		"cas[6].secret_file cannot be together with certificate_file", "cas[7].secret_file is missing", "cas[7].mac",
+		"cas[8].secret_file is not a setting of driver ejbca", "cas[8].responder_file is not a setting of driver ejbca",
 	} {
 		require.ErrorContains(t, err, fault)
+	}
+}
+
+func TestLoadTakesCMP(t *testing.T) {
+	for name, section := range map[string]string{
+		"by certificate, over http": `url: "http://x", certificate_file: c, key_file: k, responder_file: r, crl_url: "http://x"`,
+		"by secret, over https":     `url: "https://x", secret_file: s, reference: r, mac: pbmac1, server_ca_file: t, ocsp_url: "http://x"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			flags := inFolder(t)
+			require.NoError(t, os.WriteFile("config.yaml", []byte("cas:\n  - {name: a, driver: cmp, issuer_file: i, "+section+"}\n"), 0o600))
+			_, err := Load(flags)
+			require.NoError(t, err)
+		})
 	}
 }
 

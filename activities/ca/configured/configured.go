@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mobileid/activities/ca"
+	"mobileid/activities/ca/cmp"
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/ca/ejbca"
 	"mobileid/activities/ca/stepca"
@@ -74,6 +75,19 @@ func authority(c config.CA) (*ca.Authority, error) {
 
 func driver(c config.CA) (ca.Driver, error) {
 	switch c.Driver {
+	case "cmp":
+		return cmp.New(cmp.Options{
+			URL:           c.URL,
+			IssuerFile:    c.IssuerFile,
+			CertFile:      c.CertificateFile,
+			KeyFile:       c.KeyFile,
+			SecretFile:    c.SecretFile,
+			Reference:     c.Reference,
+			MAC:           c.MAC,
+			ResponderFile: c.ResponderFile,
+			ServerCAFile:  c.ServerCAFile,
+			Timeout:       c.CallTimeout,
+		})
 	case "devca":
 		return devca.NewDriver(devca.DriverOptions{
 			URL:            c.URL,
