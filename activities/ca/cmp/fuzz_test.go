@@ -1,6 +1,7 @@
 package cmp_test
 
 import (
+	"crypto/rand"
 	"math/big"
 	"net/http"
 	"testing"
@@ -15,11 +16,21 @@ import (
 
 var fuzzSerial = big.NewInt(0x1f)
 
+// startOwn runs a fake with a secret of its own, because fuzzing runs several processes
+// that exchange their inputs.
+func startOwn(f *testing.F) (*cmptest.Fake, cmp.Options) {
+	f.Helper()
+	fake := cmptest.Start(f, someName)
+	fake.Secret = rand.Text()
+	options := fake.Plain(fake.SecretDriver())
+	options.SecretFile = cmptest.WriteSecret(f, fake.Secret)
+	return fake, options
+}
+
 // record lets the fake answer in many ways, to signatures and to both MACs, and returns
 // what it sent.
-func record(f *testing.F, fake *cmptest.Fake) (sent [][]byte) {
+func record(f *testing.F, fake *cmptest.Fake, pbm cmp.Options) (sent [][]byte) {
 	f.Helper()
-	pbm := fake.Plain(fake.SecretDriver())
 	pbmac1 := pbm
 	pbmac1.MAC = cmp.PBMAC1
 	for _, change := range []func(*cmptest.Answer){
@@ -45,10 +56,10 @@ func record(f *testing.F, fake *cmptest.Fake) (sent [][]byte) {
 
 // FuzzMessages feeds the parsers of outside bytes, past what fuzzing cannot make.
 func FuzzMessages(f *testing.F) {
-	fake := cmptest.Start(f, someName)
-	d := newDriver(f, fake.Plain(fake.SecretDriver()))
+	fake, options := startOwn(f)
+	d := newDriver(f, options)
 	genuine := map[string]bool{}
-	for _, der := range record(f, fake) {
+	for _, der := range record(f, fake, options) {
 		if _, part, _ := d.Read(der, fuzzSerial); part != nil {
 			genuine[string(part)] = true
 		}
@@ -71,8 +82,8 @@ func FuzzMessages(f *testing.F) {
 // FuzzAnswers feeds whole answers: none of them is bound to the request, so none says
 // anything.
 func FuzzAnswers(f *testing.F) {
-	fake := cmptest.Start(f, someName)
-	for _, der := range record(f, fake) {
+	fake, options := startOwn(f)
+	for _, der := range record(f, fake, options) {
 		f.Add(200, "application/pkixcmp", der)
 		f.Add(500, "application/pkixcmp", der)
 	}
