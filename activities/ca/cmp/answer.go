@@ -112,7 +112,7 @@ func (a *answer) readHeader(element cryptobyte.String) error {
 		{"freeText", asn1.SEQUENCE, &ignored},
 		{"generalInfo", asn1.SEQUENCE, &ignored},
 	} {
-		present, ok := readOptional(&h, uint8(n), field.tag, field.into) //nolint:gosec // below nine
+		present, ok := readOptional(&h, uint8(n), field.tag, field.into)
 		if !ok || present && field.into == &a.algorithm && a.algorithm.Empty() {
 			return malformed(field.name)
 		}

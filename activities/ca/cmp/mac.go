@@ -32,7 +32,7 @@ const (
 	// more than OpenSSL's 500. No number of them saves a secret that can be guessed.
 	iterations = 10_000
 	// An answer's own number costs time before it proves anything. OpenSSL's bounds
-	// are the same (crypto/crmf/crmf_pbm.c); the upper one costs some 50 ms.
+	// are the same (crypto/crmf/crmf_pbm.c); the upper one costs 60 ms at worst.
 	minIterations = 100
 	maxIterations = 100_000
 	// Bounds of the other parameters of an answer, in bytes.

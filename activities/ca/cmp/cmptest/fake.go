@@ -80,8 +80,11 @@ type entry struct {
 // Answer is what the fake is about to answer.
 type Answer struct {
 	TransactionID, RecipNonce []byte
+	Version                   int
 	Body                      int
 	Statuses                  []Status
+	ErrorCode                 int            // of an error message; 0: none
+	ErrorDetails              []string       // of an error message
 	RevCerts                  []*big.Int     // nil: none are named
 	Signer                    *catest.Issuer // nil: the CA, or the secret if the request had it
 	WithSecret                string         // in the place of the fake's
@@ -234,7 +237,7 @@ func (f *Fake) serve(w http.ResponseWriter, r *http.Request) {
 
 // answer is what EJBCA would answer.
 func (f *Fake) answer(message pkiMessage, header pkiHeader) Answer {
-	a := Answer{TransactionID: header.TransactionID, RecipNonce: header.SenderNonce, Body: BodyError, Iterations: 500}
+	a := Answer{Version: 2, TransactionID: header.TransactionID, RecipNonce: header.SenderNonce, Body: BodyError, Iterations: 500}
 	refuse := func(protected bool, bit int, words string) Answer {
 		a.Unprotected = !protected
 		a.Statuses = []Status{{Status: 2, Fail: []int{bit}, Words: []string{words}}}
@@ -318,7 +321,7 @@ func (f *Fake) encode(a Answer, request pkiHeader) ([]byte, error) {
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(nonce) // it never fails
 	header := pkiHeader{
-		PVNO: 2, Sender: directoryName(f.Certificate.RawSubject), Recipient: asn1.RawValue{FullBytes: request.Sender.FullBytes},
+		PVNO: a.Version, Sender: directoryName(f.Certificate.RawSubject), Recipient: asn1.RawValue{FullBytes: request.Sender.FullBytes},
 		MessageTime: time.Now().UTC(), TransactionID: a.TransactionID, SenderNonce: nonce, RecipNonce: a.RecipNonce,
 	}
 	var s seal
@@ -369,7 +372,7 @@ func (f *Fake) content(a Answer) ([]byte, error) {
 		list = append(list, status.encode())
 	}
 	if a.Body == BodyError {
-		return asn1.Marshal(errorMsgContent{Status: list[0]})
+		return asn1.Marshal(errorMsgContent{Status: list[0], Code: a.ErrorCode, Words: texts(a.ErrorDetails)})
 	}
 	var named []certID
 	for _, serial := range a.RevCerts {
