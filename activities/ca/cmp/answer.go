@@ -68,9 +68,6 @@ func readAnswer(der []byte) (answer, error) {
 	if err := a.readHeader(header); err != nil {
 		return a, err
 	}
-	if hasBits != a.protected() {
-		return a, errors.New("protection and protectionAlg do not go together")
-	}
 	if hasBits {
 		if len(bits) < 1 || bits[0] != 0 {
 			return a, malformed("protection")

@@ -195,7 +195,8 @@ func TestAnswers(t *testing.T) {
 		{"no nonce", func(a *cmptest.Answer) { a.RecipNonce = nil }, "", ca.Ambiguous, ""},
 		{"half a nonce", func(a *cmptest.Answer) { a.RecipNonce = a.RecipNonce[:8] }, "", ca.Ambiguous, ""},
 		{"foreign signer of the same name", func(a *cmptest.Answer) { a.Signer = stranger }, "", ca.Ambiguous, ""},
-		{"MAC without a secret", func(a *cmptest.Answer) { a.WithSecret = "guessed" }, "", ca.Ambiguous, ""},
+		{"MAC, where there is no secret", func(a *cmptest.Answer) { a.WithSecret = new("guessed") }, "", ca.Ambiguous, ""},
+		{"MAC under no secret", func(a *cmptest.Answer) { a.WithSecret = new("") }, "", ca.Ambiguous, ""},
 		{"of the newer version", func(a *cmptest.Answer) { a.Version = 3 }, ca.Revoked, "", ""},
 		{"of the first version", func(a *cmptest.Answer) { a.Version = 1 }, "", ca.Ambiguous, ""},
 		{"two statuses", func(a *cmptest.Answer) { a.Statuses = []cmptest.Status{{}, {}} }, "", ca.Ambiguous, ""},
@@ -268,7 +269,7 @@ func TestMACs(t *testing.T) {
 		{"signed by the issuer", func(a *cmptest.Answer) { a.Signer = fake.Issuer }, ""},
 		{"too many iterations", func(a *cmptest.Answer) { a.Iterations = 100_001 }, "iterationCount 100001"},
 		{"too few iterations", func(a *cmptest.Answer) { a.Iterations = 99 }, "iterationCount 99"},
-		{"another secret", func(a *cmptest.Answer) { a.WithSecret = "correct horse" }, "not one of the secret"},
+		{"another secret", func(a *cmptest.Answer) { a.WithSecret = new("correct horse") }, "not one of the secret"},
 		{"signed by a stranger", func(a *cmptest.Answer) { a.Signer = stranger }, "no signature of the issuer"},
 		{"unprotected", unprotected(status(0)), "not protected"},
 	} {

@@ -87,7 +87,7 @@ type Answer struct {
 	ErrorDetails              []string       // of an error message
 	RevCerts                  []*big.Int     // nil: none are named
 	Signer                    *catest.Issuer // nil: the CA, or the secret if the request had it
-	WithSecret                string         // in the place of the fake's
+	WithSecret                *string        // a MAC under it, in the place of the fake's; nil: as asked
 	Iterations                int            // of a MAC
 	Unprotected               bool
 	Finish                    func(der []byte) []byte // nil: as it is
@@ -330,8 +330,8 @@ func (f *Fake) encode(a Answer, request pkiHeader) ([]byte, error) {
 	case a.Unprotected:
 	case a.Signer != nil:
 		s = signature(a.Signer)
-	case a.WithSecret != "":
-		s, err = f.mac(oidPBM, a.Iterations, a.WithSecret)
+	case a.WithSecret != nil:
+		s, err = f.mac(oidPBM, a.Iterations, *a.WithSecret)
 	case alg.Equal(oidPBM), alg.Equal(oidPBMAC1):
 		s, err = f.mac(alg, a.Iterations, f.Secret)
 	default:
