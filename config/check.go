@@ -91,12 +91,14 @@ func (c Config) check(f *Faults) {
 var (
 	driverNeeds = map[string][]string{
 		"cmrest": {"issuer_dn", "certificate_file", "key_file"},
+		"cmp":    {}, // see checkCMP
 		"devca":  {"certificate_file", "key_file", "server_ca_file"},
 		"ejbca":  {"issuer_dn", "certificate_file", "key_file"},
 		"stepca": {"server_ca_file", "provisioner", "key_file", "crl_url"},
 		"vault":  {"token_file"},
 	}
 	driverTakes = map[string][]string{
+		"cmp":    {"certificate_file", "key_file", "server_ca_file", "secret_file", "reference", "mac", "responder_file"},
 		"cmrest": {"server_ca_file", "signing_certificate_file", "signing_key_file", "serial_format"},
 		"ejbca":  {"server_ca_file"},
 		"vault":  {"certificate_file", "key_file", "server_ca_file", "mount", "namespace"},
@@ -163,6 +165,9 @@ func (c CA) check(f *Faults, key string) {
 	if c.SerialFormat != "" {
 		oneOf(f, key+".serial_format", c.SerialFormat, "hex", "decimal")
 	}
+	if c.Driver == "cmp" {
+		c.checkCMP(f, key)
+	}
 	positive(f, key+".call_timeout", c.CallTimeout)
 	positive(f, key+".approval_wait", c.ApprovalWait)
 	if c.Concurrency < 1 {
@@ -191,6 +196,31 @@ func (c CA) checkReasons(f *Faults, key string) {
 			f.add(key, "maps "+m.From+" twice")
 		}
 		from[m.From] = true
+	}
+}
+
+// checkCMP looks at what driver cmp needs in one of two ways: a certificate or a secret
+// to protect its requests, and a CRL or OCSP, because CMP has no status.
+func (c CA) checkCMP(f *Faults, key string) {
+	bySecret := c.SecretFile != "" || c.Reference != "" || c.MAC != ""
+	switch byCertificate := c.CertificateFile != "" || c.KeyFile != ""; {
+	case bySecret && byCertificate:
+		f.add(key+".secret_file", "cannot be together with certificate_file")
+	case bySecret:
+		required(f, key+".secret_file", c.SecretFile)
+		required(f, key+".reference", c.Reference)
+		if c.MAC != "" {
+			oneOf(f, key+".mac", c.MAC, "pbm", "pbmac1")
+		}
+	default:
+		required(f, key+".certificate_file", c.CertificateFile)
+		required(f, key+".key_file", c.KeyFile)
+	}
+	if c.CRLURL == "" && c.OCSPURL == "" {
+		f.add(key+".crl_url", "or ocsp_url is missing: CMP has no status")
+	}
+	if c.ServerCAFile != "" && strings.HasPrefix(c.URL, "http:") {
+		f.add(key+".server_ca_file", "is for an https URL")
 	}
 }
 

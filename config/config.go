@@ -81,12 +81,12 @@ type SearchAttributes struct {
 // CA is one certificate authority.
 type CA struct {
 	Name            string        `mapstructure:"name" doc:"how results and logs call it"`
-	Driver          string        `mapstructure:"driver" doc:"cmrest, devca, ejbca, stepca or vault; empty: workers of its task queue alone reach the CA, and this one needs only name, issuer_file, ocsp_url and crl_url"`
+	Driver          string        `mapstructure:"driver" doc:"cmp, cmrest, devca, ejbca, stepca or vault; empty: workers of its task queue alone reach the CA, and this one needs only name, issuer_file, ocsp_url and crl_url"`
 	IssuerFile      string        `mapstructure:"issuer_file" doc:"PEM file with the CA's certificate"`
-	URL             string        `mapstructure:"url" doc:"where the driver reaches the CA"`
-	CertificateFile string        `mapstructure:"certificate_file" doc:"PEM file with the client certificate (devca, ejbca; cmrest: of an officer; vault, where it asks for one)"`
-	KeyFile         string        `mapstructure:"key_file" doc:"PEM file with the key of the client certificate; stepca: of the provisioner, EC P-256"`
-	ServerCAFile    string        `mapstructure:"server_ca_file" doc:"PEM file with the CA of the server's TLS certificate; stepca: its root; cmrest, ejbca, vault: empty is the system's trust store"`
+	URL             string        `mapstructure:"url" doc:"where the driver reaches the CA; https, and for cmp http too, because its messages protect themselves"`
+	CertificateFile string        `mapstructure:"certificate_file" doc:"PEM file with the client certificate (devca, ejbca; cmrest: of an officer; vault, where it asks for one); cmp: of the RA that signs, unless there is a secret"`
+	KeyFile         string        `mapstructure:"key_file" doc:"PEM file with the key of that certificate; stepca: of the provisioner, EC P-256"`
+	ServerCAFile    string        `mapstructure:"server_ca_file" doc:"PEM file with the CA of the server's TLS certificate; stepca: its root; cmp, cmrest, ejbca, vault: empty is the system's trust store"`
 	IssuerDN        string        `mapstructure:"issuer_dn" doc:"ejbca: subject DN of the CA as EJBCA shows it (GET /v1/ca); cmrest: as CM shows it (issuer in GET /certificates)"`
 	SigningCertFile string        `mapstructure:"signing_certificate_file" doc:"cmrest: PEM file with the certificate of the officer who signs requests; empty: certificate_file"`
 	SigningKeyFile  string        `mapstructure:"signing_key_file" doc:"cmrest: PEM file with the key of signing_certificate_file, ECDSA or RSA"`
@@ -95,6 +95,10 @@ type CA struct {
 	TokenFile       string        `mapstructure:"token_file" doc:"vault: file with the token, read for each request"`
 	Mount           string        `mapstructure:"mount" doc:"vault: of the PKI engine; empty: pki"`
 	Namespace       string        `mapstructure:"namespace" doc:"vault: Enterprise's or OpenBao's; empty: none"`
+	SecretFile      string        `mapstructure:"secret_file" doc:"cmp: file with the shared secret, in the place of certificate and key"`
+	Reference       string        `mapstructure:"reference" doc:"cmp: by which the CA finds the secret"`
+	MAC             string        `mapstructure:"mac" doc:"cmp: of requests with a secret, pbm or pbmac1; empty: pbm"`
+	ResponderFile   string        `mapstructure:"responder_file" doc:"cmp: PEM file with certificates that may sign answers, beside the CA's own"`
 	OCSPURL         string        `mapstructure:"ocsp_url" doc:"OCSP responder that others ask; empty: none"`
 	CRLURL          string        `mapstructure:"crl_url" doc:"CRL that others read; empty: none"`
 	Reasons         []ReasonMap   `mapstructure:"reasons" doc:"what is sent in the place of a reason, for example {from: privilegeWithdrawn, to: cessationOfOperation}"`

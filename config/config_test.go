@@ -77,6 +77,10 @@ cas:
   - {name: d, driver: ejbca, mount: m, signing_key_file: k, rate_limit: -1, reasons: [{from: privilegeWithdrawn, to: gone}, {from: superseded, to: unspecified}, {from: superseded, to: unspecified}]}
   - {name: e, driver: cmrest, token_file: t, signing_certificate_file: s, serial_format: octal}
   - {name: f, issuer_file: f, task_queue: zone}
+  - {name: g, driver: cmp, url: "http://x", server_ca_file: s, provisioner: p}
+  - {name: h, driver: cmp, url: "http://x", certificate_file: c, key_file: k, secret_file: s, crl_url: "http://x"}
+  - {name: i, driver: cmp, url: "http://x", reference: r, mac: md5, ocsp_url: "http://x"}
+  - {name: j, driver: ejbca, secret_file: s, responder_file: r}
 `), 0o600))
 	_, err := Load(flags)
 	for _, fault := range []string{
@@ -87,6 +91,9 @@ cas:
 		"cas[4].rate_limit", `cas[4].reasons has "gone"`, "cas[4].reasons maps superseded twice", "worker.serves is cas",
 		"cas[4].signing_key_file is not a setting of driver ejbca",
 		"cas[5].issuer_dn", "cas[5].certificate_file", "cas[5].token_file is not a setting of driver cmrest", "cas[5].signing_key_file is missing", "cas[5].serial_format",
+		"cas[7].certificate_file", "cas[7].key_file", "cas[7].crl_url or ocsp_url", "cas[7].server_ca_file is for an https URL", "cas[7].provisioner is not a setting of driver cmp",
+		"cas[8].secret_file cannot be together with certificate_file", "cas[9].secret_file is missing", "cas[9].mac",
+		"cas[10].secret_file is not a setting of driver ejbca", "cas[10].responder_file is not a setting of driver ejbca",
 	} {
 		require.ErrorContains(t, err, fault)
 	}
@@ -98,6 +105,20 @@ cas:
 		require.ErrorContains(t, err, fault)
 	}
 	require.NotContains(t, err.Error(), "cas[6]", "workers in the zone of its task queue reach it")
+}
+
+func TestLoadTakesCMP(t *testing.T) {
+	for name, section := range map[string]string{
+		"by certificate, over http": `url: "http://x", certificate_file: c, key_file: k, responder_file: r, crl_url: "http://x"`,
+		"by secret, over https":     `url: "https://x", secret_file: s, reference: r, mac: pbmac1, server_ca_file: t, ocsp_url: "http://x"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			flags := inFolder(t)
+			require.NoError(t, os.WriteFile("config.yaml", []byte("cas:\n  - {name: a, driver: cmp, issuer_file: i, "+section+"}\n"), 0o600))
+			_, err := Load(flags)
+			require.NoError(t, err)
+		})
+	}
 }
 
 func TestLoadRefuses(t *testing.T) {

@@ -82,3 +82,9 @@ func pssAlgorithm(parameters cryptobyte.String) (x509.SignatureAlgorithm, error)
 	}
 	return algorithm, nil
 }
+
+// SignatureAlgorithm reads the content of an AlgorithmIdentifier in DER, for drivers
+// whose answers are signed. It refuses what proofs may not be signed with.
+func SignatureAlgorithm(identifier []byte) (x509.SignatureAlgorithm, error) {
+	return signatureAlgorithm(identifier)
+}

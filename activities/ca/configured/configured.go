@@ -14,6 +14,7 @@ import (
 
 	"mobileid"
 	"mobileid/activities/ca"
+	"mobileid/activities/ca/cmp"
 	"mobileid/activities/ca/cmrest"
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/ca/ejbca"
@@ -106,6 +107,19 @@ func driver(c config.CA, issuer *x509.Certificate) (ca.Driver, error) {
 			SigningKeyFile:  c.SigningKeyFile,
 			ServerCAFile:    c.ServerCAFile,
 			Timeout:         c.CallTimeout,
+		})
+	case "cmp":
+		return cmp.New(cmp.Options{
+			URL:           c.URL,
+			IssuerFile:    c.IssuerFile,
+			CertFile:      c.CertificateFile,
+			KeyFile:       c.KeyFile,
+			SecretFile:    c.SecretFile,
+			Reference:     c.Reference,
+			MAC:           c.MAC,
+			ResponderFile: c.ResponderFile,
+			ServerCAFile:  c.ServerCAFile,
+			Timeout:       c.CallTimeout,
 		})
 	case "devca":
 		return devca.NewDriver(devca.DriverOptions{
