@@ -40,6 +40,15 @@ func (b *bench) startChild() (kill func()) {
 	return kill
 }
 
+func await(t *testing.T, happened <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-happened:
+	case <-time.After(deadline):
+		require.Fail(t, "it does not happen")
+	}
+}
+
 // TestKilledAtEachStep makes a mobile ID while the server is killed and started
 // again after each step.
 func TestKilledAtEachStep(t *testing.T) {
@@ -74,7 +83,7 @@ func TestKilledAtEachStep(t *testing.T) {
 	kept, release := hold()
 	b.inbox.set(func(i *inbox) { i.failing = false })
 	kill = b.startChild()
-	<-kept
+	await(t, kept)
 	kill() // with an answer that is taken, which it has not heard
 	release()
 	answer := b.await(accepted.CommandID)
@@ -149,7 +158,7 @@ func TestKilledUnderLoad(t *testing.T) {
 				}
 			})
 		}
-		<-enough
+		await(t, enough)
 		kill()
 		cancel()
 		all.Wait()
