@@ -55,9 +55,9 @@ func TestMAC(t *testing.T) {
 // do.
 func allowAuditChanges(t testing.TB, s *Store) {
 	t.Helper()
-	statements := []string{`DROP TRIGGER audit_is_not_changed`, `DROP TRIGGER audit_is_not_removed`}
+	statements := []string{`DROP TRIGGER audit_is_not_changed`, `DROP TRIGGER audit_is_not_removed`, `DROP TRIGGER locked_is_final`}
 	if s.dialect.name == Postgres {
-		statements = []string{`DROP TRIGGER audit_is_append_only ON audit`}
+		statements = []string{`DROP TRIGGER audit_is_append_only ON audit`, `DROP TRIGGER locked_is_final ON mobile_ids`}
 	}
 	for _, statement := range statements {
 		_, err := s.write.ExecContext(t.Context(), statement)

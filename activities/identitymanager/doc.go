@@ -18,7 +18,7 @@
 //  4. what hangs on the mobile ID: its certificates, grant, provisioning and
 //     messages, which nobody changes who has neither 1 nor 3.
 //
-// No transaction takes two of 1, 2 or 3. So two transactions on one mobile ID, and
+// No transaction takes the rows of two users, or of two mobile IDs. So two transactions on one mobile ID, and
 // two decisions about one user, run one after the other, and cannot deadlock. The
 // user's row is taken FOR NO KEY UPDATE: a transaction that has a mobile ID's row
 // and writes who owns it refers to the user, which FOR UPDATE would keep waiting,

@@ -89,15 +89,18 @@ func readMobileIDs(ctx context.Context, tx *sql.Tx, condition, order string, arg
 	return all, err
 }
 
-// scanInto adds the certificate of a row to its mobile ID.
+// scanInto adds the certificate of a row to its mobile ID. Outside a snapshot one
+// can have come in since the mobile IDs were read: it is left out with its
+// certificates.
 func scanInto(index map[string]*mobileid.MobileID, rows *sql.Rows) error {
 	var mobileID string
 	c, err := scanCertificate(rows, &mobileID)
 	if err != nil {
 		return err
 	}
-	m := index[mobileID]
-	m.Certificates = append(m.Certificates, c)
+	if m := index[mobileID]; m != nil {
+		m.Certificates = append(m.Certificates, c)
+	}
 	return nil
 }
 

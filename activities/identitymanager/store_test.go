@@ -93,9 +93,9 @@ func eachStore(t *testing.T, test func(t *testing.T, s *Store, db database)) {
 	})
 }
 
-func putUsers(t testing.TB, s *Store) {
+func putUsers(t testing.TB, s *Store, more ...string) {
 	t.Helper()
-	for _, id := range []string{"anna", "otto"} {
+	for _, id := range append([]string{"anna", "otto"}, more...) {
 		user := mobileid.User{ID: id, Name: "The " + id, Active: true, Roles: []string{mobileid.SelfServiceRole}}
 		require.NoError(t, s.PutUser(t.Context(), user, id+"@example.com"))
 	}
