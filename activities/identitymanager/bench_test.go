@@ -66,6 +66,69 @@ func BenchmarkRecordRevocations(b *testing.B) {
 	}
 }
 
+// BenchmarkRegister measures the transaction that uses a grant up, with durable
+// settings, among few and many mobile IDs.
+func BenchmarkRegister(b *testing.B) {
+	eachCrowd(b, func(b *testing.B, s *Store) {
+		orders := make([]mobileid.RegistrationOrder, b.N)
+		for i, user := range applicants(b, s, b.N) {
+			orders[i] = registration(grant(b, s, user), user, "run-1")
+		}
+		b.ResetTimer()
+		for _, o := range orders {
+			_, err := s.Register(b.Context(), o)
+			require.NoError(b, err)
+		}
+	})
+}
+
+// BenchmarkActivate measures the transaction that makes a mobile ID usable, with
+// two certificates.
+func BenchmarkActivate(b *testing.B) {
+	eachCrowd(b, func(b *testing.B, s *Store) {
+		orders := make([]mobileid.ActivationOrder, b.N)
+		for i, user := range applicants(b, s, b.N) {
+			id := register(b, s, user)
+			require.NoError(b, s.PutProvisioning(b.Context(), provisioning(id, user, id)))
+			_, err := s.RecordIssued(b.Context(), issue(id, "run-1", fmt.Sprintf("e%xe1", i), fmt.Sprintf("e%xe2", i)))
+			require.NoError(b, err)
+			orders[i] = activation(id, user, "run-1")
+		}
+		b.ResetTimer()
+		for _, o := range orders {
+			_, err := s.Activate(b.Context(), o)
+			require.NoError(b, err)
+		}
+	})
+}
+
+// eachCrowd runs a benchmark on both databases, among few and many mobile IDs.
+func eachCrowd(b *testing.B, benchmark func(b *testing.B, s *Store)) {
+	databases := map[string]func(testing.TB) database{SQLite: sqliteDatabase, Postgres: postgresDatabase}
+	for name, database := range databases {
+		for _, others := range []int{1_000, 100_000} {
+			b.Run(fmt.Sprintf("%s/%d", name, others), func(b *testing.B) {
+				s := database(b).open(b)
+				require.NoError(b, s.Migrate(b.Context()))
+				putUsers(b, s)
+				crowd(b, s, others)
+				benchmark(b, s)
+			})
+		}
+	}
+}
+
+// applicants makes users who have nothing yet.
+func applicants(b *testing.B, s *Store, n int) []string {
+	b.Helper()
+	users := make([]string, n)
+	for i := range users {
+		users[i] = fmt.Sprintf("user-%d", i)
+	}
+	putUsers(b, s, users...)
+	return users
+}
+
 // crowd makes many mobile IDs with two certificates each, by the database's own
 // means.
 func crowd(b *testing.B, s *Store, n int) {

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"mobileid"
 )
 
 func TestMigrateIsIdempotent(t *testing.T) {
@@ -75,9 +77,16 @@ func TestDatabaseRefuses(t *testing.T) {
 		"expired certificate revoked":    `UPDATE certificates SET state = 'revoked' WHERE state = 'expired'`,
 		"certificate in no known state":  `UPDATE certificates SET state = 'good' WHERE state = 'valid'`,
 		"owner removed":                  `DELETE FROM users WHERE id = 'anna'`,
+		"grant of nobody":                `INSERT INTO grants (mobile_id, user_id, granted_by, created_at, expires_at) VALUES ('x', 'nobody', 'x', '2031-01-01T00:00:00.000000Z', '2031-01-01T00:00:00.000000Z')`,
+		"grant by nobody":                `INSERT INTO grants (mobile_id, user_id, granted_by, created_at, expires_at) VALUES ('x', 'otto', '', '2031-01-01T00:00:00.000000Z', '2031-01-01T00:00:00.000000Z')`,
+		"grant used by nobody":           `UPDATE grants SET used_at = created_at WHERE user_id = 'otto'`,
+		"secrets of no mobile ID":        `INSERT INTO provisionings (mobile_id, user_id, workflow_id, command_id, nonce, uri, expires_at, created_at) VALUES ('x', 'otto', 'x', 'x', 'x', 'x', '2031-01-01T00:00:00.000000Z', '2031-01-01T00:00:00.000000Z')`,
+		"command of no known kind":       `INSERT INTO messages (command_id, mobile_id, workflow_id, kind, expires_at) VALUES ('x', 'mid-1', 'x', 'other', '2031-01-01T00:00:00.000000Z')`,
+		"command of no mobile ID":        `INSERT INTO messages (command_id, mobile_id, workflow_id, kind, expires_at) VALUES ('x', 'x', 'x', 'provision', '2031-01-01T00:00:00.000000Z')`,
 	}
 	eachStore(t, func(t *testing.T, s *Store, _ database) {
 		create(t, s, "mid-1", "locked", oneOfEach("a")...)
+		grant(t, s, "otto")
 		before := dump(t, s)
 		for name, statement := range tests {
 			t.Run(name, func(t *testing.T) {
@@ -86,5 +95,35 @@ func TestDatabaseRefuses(t *testing.T) {
 				require.Equal(t, before, dump(t, s))
 			})
 		}
+	})
+}
+
+// While a new version is rolled out, the version before works on the new schema,
+// and what stands from before works with the new version.
+func TestMigrationKeepsWhatStands(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, db database) {
+		s := db.open(t)
+		provider, err := s.migrationProvider()
+		require.NoError(t, err)
+		_, err = provider.UpTo(t.Context(), 1)
+		require.NoError(t, err)
+		// As the version before wrote a user and their mobile ID.
+		change(t, s, `INSERT INTO users (id, name, email, active, created_at) VALUES ('anna', 'Anna', 'anna@example.com', '1', '2031-01-01T00:00:00.000000Z');
+			INSERT INTO user_roles (user_id, role) VALUES ('anna', 'BaseRoleSelfServiceUser')`)
+		create(t, s, "mid-1", mobileid.Active, certificate("a1", mobileid.CertificateRevoked))
+		_, err = s.Lock(t.Context(), order("mid-1", "run-1"))
+		require.NoError(t, err, "it needs nothing of the new schema")
+		var schema *SchemaError
+		require.ErrorAs(t, s.CheckSchema(t.Context()), &schema)
+		require.Equal(t, int64(1), schema.Have)
+
+		require.NoError(t, s.Migrate(t.Context()))
+		require.NoError(t, s.CheckSchema(t.Context()))
+		verify(t, s, "mid-1", mobileid.EventLocked)
+		a, err := s.Applicant(t.Context(), "anna")
+		require.NoError(t, err)
+		require.Equal(t, []string{"anna@example.com"}, a.Emails)
+		require.Empty(t, a.Live())
+		register(t, s, "anna")
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,9 +17,8 @@ import (
 func expectNoSecrets(t *testing.T, s *Store) {
 	t.Helper()
 	everything := fmt.Sprint(dump(t, s))
-	for _, secret := range []string{"hunter", fmt.Sprint([]byte("hunter")[1:])} {
-		require.NotContains(t, everything, strings.Trim(secret, "[]"))
-	}
+	require.NotContains(t, everything, "hunter")
+	require.NotContains(t, everything, "104 117 110 116 101 114", "hunter, as bytes are printed")
 }
 
 func TestProvisioning(t *testing.T) {

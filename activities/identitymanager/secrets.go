@@ -52,7 +52,7 @@ func forgetSecrets(ctx context.Context, tx *sql.Tx, mobileID string) error {
 func (s *Store) ForgetExpiredSecrets(ctx context.Context) (int, error) {
 	now := s.now()
 	const query = `SELECT mobile_id FROM provisionings WHERE expires_at <= $1
-		UNION SELECT mobile_id FROM messages WHERE body IS NOT NULL AND expires_at <= $2`
+		UNION ALL SELECT mobile_id FROM messages WHERE body IS NOT NULL AND expires_at <= $2`
 	found, err := collect(ctx, s.read, scanText, query, stored(now), stored(now.Add(-answerGrace)))
 	if err != nil {
 		return 0, fmt.Errorf("look for expired secrets: %w", err)
