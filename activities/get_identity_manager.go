@@ -141,7 +141,8 @@ func (a *Activities) AbandonMobileID(ctx context.Context, order mobileid.Abandon
 }
 
 const (
-	// TypeStillLive: an old mobile ID is not at its end yet. Retried.
+	// TypeStillLive is the type of the error while an old mobile ID is not at its end
+	// yet. It is retried.
 	TypeStillLive = "MobileIDStillLive"
 	// liveLook and livePause are how one try of AwaitNoneLive looks, so that a lock
 	// that ends within a second costs no retry.

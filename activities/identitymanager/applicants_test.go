@@ -70,10 +70,10 @@ func TestPutUserRefusesAddresses(t *testing.T) {
 
 func TestApplicantChain(t *testing.T) {
 	// SHA-256 of "anna", by sha256sum.
-	require.Equal(t, "get.55579b557896d0ce1764c47fed644f9b", ApplicantChain("anna"))
+	require.Equal(t, "get.55579b557896d0ce1764c47fed644f9b", mobileid.ApplicantChain("anna"))
 	for _, user := range []string{"", "otto", "Jürgen/ß", "anna ", "\x00"} {
-		require.NoError(t, mobileid.CheckID("mobileId", ApplicantChain(user)))
-		require.NotEqual(t, ApplicantChain("anna"), ApplicantChain(user))
+		require.NoError(t, mobileid.CheckID("mobileId", mobileid.ApplicantChain(user)))
+		require.NotEqual(t, mobileid.ApplicantChain("anna"), mobileid.ApplicantChain(user))
 	}
 }
 
@@ -86,9 +86,9 @@ func TestGetThatExitsIsRecorded(t *testing.T) {
 	for _, event := range []mobileid.Event{mobileid.EventRefused, mobileid.EventCancelled, mobileid.EventExpired} {
 		t.Run(string(event), func(t *testing.T) {
 			eachStore(t, func(t *testing.T, s *Store, _ database) {
-				_, err := s.Record(t.Context(), exit(ApplicantChain("anna"), event))
+				_, err := s.Record(t.Context(), exit(mobileid.ApplicantChain("anna"), event))
 				require.NoError(t, err)
-				verify(t, s, ApplicantChain("anna"), event)
+				verify(t, s, mobileid.ApplicantChain("anna"), event)
 
 				id := grant(t, s, "anna")
 				mark, err := s.Record(t.Context(), exit(id, event))

@@ -37,7 +37,7 @@ func TestVerifyAuditOfGetThatEndsInEveryWay(t *testing.T) {
 		create(t, s, "mid-2", mobileid.Active)
 		_, err = s.Record(t.Context(), refusal("mid-2", "run-1"))
 		require.NoError(t, err)
-		_, err = s.Record(t.Context(), refusal(ApplicantChain("otto"), "run-1"))
+		_, err = s.Record(t.Context(), refusal(mobileid.ApplicantChain("otto"), "run-1"))
 		require.NoError(t, err)
 		report, err := s.VerifyAudit(t.Context(), "", nil, nil)
 		require.NoError(t, err)

@@ -73,15 +73,15 @@ const (
 	secretAnswer = `{"nonce":"n0nce-hunter2","csr":"hunter4"}`
 )
 
-func provisioning(id, userID, command string) Provisioning {
-	return Provisioning{
+func provisioning(id, userID, command string) mobileid.Provisioning {
+	return mobileid.Provisioning{
 		MobileID: id, UserID: userID, WorkflowID: "MobileIDSelfServiceProcGet/" + userID,
 		Nonce: secretNonce, URI: secretURI, ExpiresAt: microseconds(start.Add(5 * time.Minute)), CommandID: command,
 	}
 }
 
-func certificateCommand(id, command string) Command {
-	return Command{CommandID: command, MobileID: id, WorkflowID: "MobileIDSelfServiceProcGet/anna", Kind: KindCertificate, ExpiresAt: start.Add(5 * time.Minute)}
+func certificateCommand(id, command string) mobileid.Command {
+	return mobileid.Command{CommandID: command, MobileID: id, WorkflowID: "MobileIDSelfServiceProcGet/anna", Kind: KindCertificate, ExpiresAt: start.Add(5 * time.Minute)}
 }
 
 // isConflict expects a conflict that says so.

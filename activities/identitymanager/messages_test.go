@@ -62,7 +62,7 @@ func TestDeliver(t *testing.T) {
 			deliver("c-1")(t, s, db, id)
 			require.NoError(t, s.PutProvisioning(t.Context(), provisioning(id, "anna", "c-3")))
 			_, err := s.Answer(t.Context(), "c-1")
-			require.ErrorIs(t, err, ErrNoAnswer)
+			require.ErrorIs(t, err, mobileid.ErrNoAnswer)
 		}, "c-1", provision, DeliveryLate},
 		"the confirmation, with the provisioning replaced": {func(t *testing.T, s *Store, _ database, id string) {
 			require.NoError(t, s.PutProvisioning(t.Context(), provisioning(id, "anna", "c-3")))
@@ -133,12 +133,12 @@ func TestAnswerRoundTrip(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				require.NoError(t, s.PutCommand(t.Context(), certificateCommand(id, name)))
 				_, err := s.Answer(t.Context(), name)
-				require.ErrorIs(t, err, ErrNoAnswer)
+				require.ErrorIs(t, err, mobileid.ErrNoAnswer)
 				_, err = s.Deliver(t.Context(), name, KindCertificate, body)
 				if len(body) > MaxAnswerBytes {
 					require.ErrorIs(t, err, mobileid.ErrInvalidRequest)
 					_, err = s.Answer(t.Context(), name)
-					require.ErrorIs(t, err, ErrNoAnswer)
+					require.ErrorIs(t, err, mobileid.ErrNoAnswer)
 					return
 				}
 				require.NoError(t, err)
@@ -149,7 +149,7 @@ func TestAnswerRoundTrip(t *testing.T) {
 		}
 		for _, command := range []string{"c-9", "", "x\x00", "x\xff"} {
 			_, err := s.Answer(t.Context(), command)
-			require.ErrorIs(t, err, ErrNoAnswer)
+			require.ErrorIs(t, err, mobileid.ErrNoAnswer)
 		}
 	})
 }
@@ -220,32 +220,32 @@ func TestPutCommand(t *testing.T) {
 
 func TestPutCommandRefuses(t *testing.T) {
 	tests := map[string]struct {
-		change   func(*testing.T, *Store, *Command)
+		change   func(*testing.T, *Store, *mobileid.Command)
 		conflict string
 		names    string
 	}{
-		"gone": {change: func(_ *testing.T, _ *Store, c *Command) { c.MobileID = "mid-1" }, conflict: "is gone"},
-		"active": {change: func(t *testing.T, s *Store, c *Command) {
+		"gone": {change: func(_ *testing.T, _ *Store, c *mobileid.Command) { c.MobileID = "mid-1" }, conflict: "is gone"},
+		"active": {change: func(t *testing.T, s *Store, c *mobileid.Command) {
 			c.MobileID = "mid-1"
 			create(t, s, c.MobileID, mobileid.Active)
 		}, conflict: "is active by now"},
-		"another process": {change: func(t *testing.T, s *Store, c *Command) {
+		"another process": {change: func(t *testing.T, s *Store, c *mobileid.Command) {
 			require.NoError(t, s.PutCommand(t.Context(), *c))
 			c.WorkflowID = "other"
 		}, conflict: "uses the id of another command"},
-		"another mobile ID": {change: func(t *testing.T, s *Store, c *Command) {
+		"another mobile ID": {change: func(t *testing.T, s *Store, c *mobileid.Command) {
 			require.NoError(t, s.PutCommand(t.Context(), *c))
 			c.MobileID = register(t, s, "otto")
 		}, conflict: "uses the id of another command"},
-		"another kind": {change: func(t *testing.T, s *Store, c *Command) {
+		"another kind": {change: func(t *testing.T, s *Store, c *mobileid.Command) {
 			require.NoError(t, s.PutProvisioning(t.Context(), provisioning(c.MobileID, "anna", c.CommandID)))
 		}, conflict: "uses the id of another command"},
-		"provision":    {change: func(_ *testing.T, _ *Store, c *Command) { c.Kind = KindProvision }, names: "kind"},
-		"no kind":      {change: func(_ *testing.T, _ *Store, c *Command) { c.Kind = "" }, names: "kind"},
-		"no id":        {change: func(_ *testing.T, _ *Store, c *Command) { c.CommandID = "" }, names: "commandId"},
-		"no workflow":  {change: func(_ *testing.T, _ *Store, c *Command) { c.WorkflowID = "" }, names: "workflowId"},
-		"no mobile ID": {change: func(_ *testing.T, _ *Store, c *Command) { c.MobileID = "" }, names: "mobileId"},
-		"no expiry":    {change: func(_ *testing.T, _ *Store, c *Command) { c.ExpiresAt = time.Time{} }, names: "expiresAt"},
+		"provision":    {change: func(_ *testing.T, _ *Store, c *mobileid.Command) { c.Kind = KindProvision }, names: "kind"},
+		"no kind":      {change: func(_ *testing.T, _ *Store, c *mobileid.Command) { c.Kind = "" }, names: "kind"},
+		"no id":        {change: func(_ *testing.T, _ *Store, c *mobileid.Command) { c.CommandID = "" }, names: "commandId"},
+		"no workflow":  {change: func(_ *testing.T, _ *Store, c *mobileid.Command) { c.WorkflowID = "" }, names: "workflowId"},
+		"no mobile ID": {change: func(_ *testing.T, _ *Store, c *mobileid.Command) { c.MobileID = "" }, names: "mobileId"},
+		"no expiry":    {change: func(_ *testing.T, _ *Store, c *mobileid.Command) { c.ExpiresAt = time.Time{} }, names: "expiresAt"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -25,14 +25,14 @@ func TestProvisioning(t *testing.T) {
 	eachStore(t, func(t *testing.T, s *Store, db database) {
 		id := register(t, s, "anna")
 		_, err := s.Provisioning(t.Context(), id)
-		require.ErrorIs(t, err, ErrNoProvisioning)
+		require.ErrorIs(t, err, mobileid.ErrNoProvisioning)
 		p := provisioning(id, "anna", "c-1")
 		require.NoError(t, s.PutProvisioning(t.Context(), p))
 		expectNothingWritten(t, s, func() {
 			db.clock.advance(time.Minute)
 			require.NoError(t, s.PutProvisioning(t.Context(), p))
 		})
-		has := func(want Provisioning) {
+		has := func(want mobileid.Provisioning) {
 			have, err := s.Provisioning(t.Context(), id)
 			require.NoError(t, err)
 			require.True(t, want == have, "the same in every field")
@@ -43,11 +43,11 @@ func TestProvisioning(t *testing.T) {
 		has(p)
 		for _, user := range []string{"otto", "nobody", "", "anna\x00"} {
 			_, err := s.ProvisioningOf(t.Context(), user)
-			require.ErrorIs(t, err, ErrNoProvisioning, "%q", user)
+			require.ErrorIs(t, err, mobileid.ErrNoProvisioning, "%q", user)
 		}
 		for _, other := range []string{"mid-1", "", "mid 1"} {
 			_, err := s.Provisioning(t.Context(), other)
-			require.ErrorIs(t, err, ErrNoProvisioning, "%q", other)
+			require.ErrorIs(t, err, mobileid.ErrNoProvisioning, "%q", other)
 		}
 
 		// New secrets under the same command, and then another command.
@@ -64,52 +64,52 @@ func TestProvisioning(t *testing.T) {
 		require.NoError(t, s.ChangeOwner(t.Context(), id, "otto"))
 		for _, user := range []string{"anna", "otto"} {
 			_, err = s.ProvisioningOf(t.Context(), user)
-			require.ErrorIs(t, err, ErrNoProvisioning, "nobody scans what was meant for another user")
+			require.ErrorIs(t, err, mobileid.ErrNoProvisioning, "nobody scans what was meant for another user")
 		}
 	})
 }
 
 func TestPutProvisioningRefuses(t *testing.T) {
-	state := func(state mobileid.State) func(*testing.T, *Store, *Provisioning) {
-		return func(t *testing.T, s *Store, p *Provisioning) {
+	state := func(state mobileid.State) func(*testing.T, *Store, *mobileid.Provisioning) {
+		return func(t *testing.T, s *Store, p *mobileid.Provisioning) {
 			p.MobileID = "mid-1"
 			create(t, s, p.MobileID, state)
 		}
 	}
-	field := func(change func(*Provisioning)) func(*testing.T, *Store, *Provisioning) {
-		return func(_ *testing.T, _ *Store, p *Provisioning) { change(p) }
+	field := func(change func(*mobileid.Provisioning)) func(*testing.T, *Store, *mobileid.Provisioning) {
+		return func(_ *testing.T, _ *Store, p *mobileid.Provisioning) { change(p) }
 	}
 	tests := map[string]struct {
-		change   func(*testing.T, *Store, *Provisioning)
+		change   func(*testing.T, *Store, *mobileid.Provisioning)
 		conflict string
 		names    string
 	}{
 		"active":       {change: state(mobileid.Active), conflict: "is active by now"},
 		"inactive":     {change: state(mobileid.Inactive), conflict: "is inactive by now"},
 		"locked":       {change: state(mobileid.Locked), conflict: "is locked by now"},
-		"gone":         {change: field(func(p *Provisioning) { p.MobileID = "mid-1" }), conflict: "is gone"},
-		"another user": {change: field(func(p *Provisioning) { p.UserID = "otto" }), conflict: "belongs to another user"},
-		"command of another mobile ID": {change: func(t *testing.T, s *Store, p *Provisioning) {
+		"gone":         {change: field(func(p *mobileid.Provisioning) { p.MobileID = "mid-1" }), conflict: "is gone"},
+		"another user": {change: field(func(p *mobileid.Provisioning) { p.UserID = "otto" }), conflict: "belongs to another user"},
+		"command of another mobile ID": {change: func(t *testing.T, s *Store, p *mobileid.Provisioning) {
 			require.NoError(t, s.PutProvisioning(t.Context(), provisioning(register(t, s, "otto"), "otto", p.CommandID)))
 		}, conflict: "uses the id of another command"},
-		"answered command of another process": {change: func(t *testing.T, s *Store, p *Provisioning) {
+		"answered command of another process": {change: func(t *testing.T, s *Store, p *mobileid.Provisioning) {
 			require.NoError(t, s.PutProvisioning(t.Context(), *p))
 			_, err := s.Deliver(t.Context(), p.CommandID, KindProvision, nil)
 			require.NoError(t, err)
 			p.WorkflowID = "other"
 		}, conflict: "uses the id of another command"},
-		"command of another kind": {change: func(t *testing.T, s *Store, p *Provisioning) {
+		"command of another kind": {change: func(t *testing.T, s *Store, p *mobileid.Provisioning) {
 			require.NoError(t, s.PutCommand(t.Context(), certificateCommand(p.MobileID, p.CommandID)))
 		}, conflict: "uses the id of another command"},
-		"malformed mobile ID": {change: field(func(p *Provisioning) { p.MobileID = "mid 1" }), names: "mobileId"},
-		"no user":             {change: field(func(p *Provisioning) { p.UserID = "" }), names: "userId"},
-		"no workflow":         {change: field(func(p *Provisioning) { p.WorkflowID = "" }), names: "workflowId"},
-		"no command":          {change: field(func(p *Provisioning) { p.CommandID = "" }), names: "commandId"},
-		"no nonce":            {change: field(func(p *Provisioning) { p.Nonce = "" }), names: "nonce"},
-		"no URI":              {change: field(func(p *Provisioning) { p.URI = "" }), names: "uri"},
-		"nonce with NUL":      {change: field(func(p *Provisioning) { p.Nonce += "\x00" }), names: "nonce"},
-		"URI not UTF-8":       {change: field(func(p *Provisioning) { p.URI += "\xff" }), names: "uri"},
-		"no expiry":           {change: field(func(p *Provisioning) { p.ExpiresAt = time.Time{} }), names: "expiresAt"},
+		"malformed mobile ID": {change: field(func(p *mobileid.Provisioning) { p.MobileID = "mid 1" }), names: "mobileId"},
+		"no user":             {change: field(func(p *mobileid.Provisioning) { p.UserID = "" }), names: "userId"},
+		"no workflow":         {change: field(func(p *mobileid.Provisioning) { p.WorkflowID = "" }), names: "workflowId"},
+		"no command":          {change: field(func(p *mobileid.Provisioning) { p.CommandID = "" }), names: "commandId"},
+		"no nonce":            {change: field(func(p *mobileid.Provisioning) { p.Nonce = "" }), names: "nonce"},
+		"no URI":              {change: field(func(p *mobileid.Provisioning) { p.URI = "" }), names: "uri"},
+		"nonce with NUL":      {change: field(func(p *mobileid.Provisioning) { p.Nonce += "\x00" }), names: "nonce"},
+		"URI not UTF-8":       {change: field(func(p *mobileid.Provisioning) { p.URI += "\xff" }), names: "uri"},
+		"no expiry":           {change: field(func(p *mobileid.Provisioning) { p.ExpiresAt = time.Time{} }), names: "expiresAt"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestProvisioningExpires(t *testing.T) {
 				return nil
 			}
 			require.Equal(t, 1, n)
-			return ErrNoProvisioning
+			return mobileid.ErrNoProvisioning
 		},
 	}
 	for name, ask := range asks {
@@ -162,7 +162,7 @@ func TestProvisioningExpires(t *testing.T) {
 				require.NoError(t, ask(t, s, id))
 				require.Contains(t, fmt.Sprint(dump(t, s)), "hunter")
 				db.clock.advance(time.Microsecond)
-				require.ErrorIs(t, ask(t, s, id), ErrNoProvisioning)
+				require.ErrorIs(t, ask(t, s, id), mobileid.ErrNoProvisioning)
 				expectNoSecrets(t, s)
 				expectNothingWritten(t, s, func() {
 					n, err := s.ForgetExpiredSecrets(t.Context())
@@ -186,7 +186,7 @@ func TestAnsweredProvisioningIsKeptForTheProcess(t *testing.T) {
 
 		db.clock.advance(5*time.Minute + answerGrace - time.Microsecond)
 		_, err = s.ProvisioningOf(t.Context(), "anna")
-		require.ErrorIs(t, err, ErrNoProvisioning)
+		require.ErrorIs(t, err, mobileid.ErrNoProvisioning)
 		n, err := s.ForgetExpiredSecrets(t.Context())
 		require.NoError(t, err)
 		require.Zero(t, n)
@@ -202,9 +202,9 @@ func TestAnsweredProvisioningIsKeptForTheProcess(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 		_, err = s.Provisioning(t.Context(), id)
-		require.ErrorIs(t, err, ErrNoProvisioning)
+		require.ErrorIs(t, err, mobileid.ErrNoProvisioning)
 		_, err = s.Answer(t.Context(), "c-1")
-		require.ErrorIs(t, err, ErrNoAnswer)
+		require.ErrorIs(t, err, mobileid.ErrNoAnswer)
 		expectNoSecrets(t, s)
 	})
 }
@@ -221,10 +221,10 @@ func TestForgetSecrets(t *testing.T) {
 		require.NoError(t, s.ForgetSecrets(t.Context(), id))
 
 		_, err = s.Provisioning(t.Context(), id)
-		require.ErrorIs(t, err, ErrNoProvisioning)
+		require.ErrorIs(t, err, mobileid.ErrNoProvisioning)
 		for _, command := range []string{"c-1", "c-2"} {
 			_, err = s.Answer(t.Context(), command)
-			require.ErrorIs(t, err, ErrNoAnswer)
+			require.ErrorIs(t, err, mobileid.ErrNoAnswer)
 		}
 		_, err = s.Provisioning(t.Context(), ottos)
 		require.NoError(t, err, "only its own")
@@ -256,10 +256,10 @@ func TestSecretsGoWithTheMobileID(t *testing.T) {
 func TestProvisioningIsNotPrinted(t *testing.T) {
 	p := provisioning("mid-1", "anna", "c-1")
 	outer := struct {
-		Provisioning *Provisioning
-		List         []Provisioning
+		Provisioning *mobileid.Provisioning
+		List         []mobileid.Provisioning
 		Map          map[string]any
-	}{&p, []Provisioning{p}, map[string]any{"p": p, "q": &p}}
+	}{&p, []mobileid.Provisioning{p}, map[string]any{"p": p, "q": &p}}
 	var texts []string
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%t"} {
 		texts = append(texts, fmt.Sprintf(verb, p), fmt.Sprintf(verb, &p), fmt.Sprintf(verb, outer), fmt.Sprintf(verb, []any{p}))

@@ -142,7 +142,7 @@ func (d *Driver) Credentials() []*x509.Certificate {
 
 // Capabilities implements [ca.Driver].
 func (*Driver) Capabilities() ca.Capabilities {
-	return ca.Capabilities{CarriesReason: true, HasStatus: true}
+	return ca.Capabilities{CarriesReason: true, HasStatus: true, Reasons: taken}
 }
 
 // Revoke implements [ca.Driver]. An empty reason is sent as unspecified. A certificate

@@ -103,9 +103,6 @@ func Open(ctx context.Context, dir string, options Options) (_ *Server, err erro
 		options: options, folder: folder(dir),
 		answered: make(chan struct{}, 1), added: make(chan struct{}, 1),
 	}
-	if s.caller, err = newCaller(options.CallbackCAFile); err != nil {
-		return nil, err
-	}
 	if s.lock, err = s.folder.lock(); err != nil {
 		return nil, err
 	}
@@ -123,6 +120,10 @@ func Open(ctx context.Context, dir string, options Options) (_ *Server, err erro
 
 func (s *Server) load(ctx context.Context) (err error) {
 	if s.identity, err = openIdentity(s.folder, s.options.ServerNames, time.Now()); err != nil {
+		return err
+	}
+	// After the identity, whose certificate may be what vouches for the callback URL.
+	if s.caller, err = newCaller(s.options.CallbackCAFile); err != nil {
 		return err
 	}
 	if s.store, err = openStore(ctx, s.folder, s.options.CallbackLifetime); err != nil {
