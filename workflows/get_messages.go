@@ -196,7 +196,7 @@ func (g *get) decide(what decision, message Message) *mobileid.Refusal {
 	case what == next && g.decision == undecided:
 		g.decision, g.decidedBy, g.requestedAt = next, by, workflow.Now(g.ctx).UTC()
 	case what == cancelled && g.decision == undecided:
-		g.decision, g.decidedBy = cancelled, by
+		g.decision, g.decidedBy, g.outcome = cancelled, by, OutcomeCancelled
 	case what == cancelled:
 		g.withdrawn = true
 	}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	sdkclient "go.temporal.io/sdk/client"
+	"google.golang.org/protobuf/proto"
+
+	"mobileid"
+	"mobileid/activities/messaging/embedded"
+	"mobileid/activities/messaging/phone"
+	"mobileid/starter/client"
+	"mobileid/starter/demo"
+	"mobileid/starter/stack"
+	"mobileid/workflows"
+)
+
+// getting is a running stack with what a Get needs.
+type getting struct {
+	demo     *demo.Demo
+	temporal sdkclient.Client
+	secrets  []string // all that must stand in no history
+}
+
+// code is the content of the QR code, as Self-Service would show it.
+func (g *getting) code(ctx context.Context, t *testing.T, mobileID string) string {
+	t.Helper()
+	provisioning, err := g.demo.Store.Provisioning(ctx, mobileID)
+	require.NoError(t, err)
+	g.secrets = append(g.secrets, provisioning.Nonce, provisioning.URI)
+	return provisioning.URI
+}
+
+// scan shows the code to a phone, and returns what the phone says of it.
+func (g *getting) scan(ctx context.Context, code string, wrong phone.Misbehaviour) (*phone.Profile, error) {
+	messaging := filepath.Join(g.demo.Stack.Dir, "messaging")
+	return phone.Scan(ctx, code, phone.Options{
+		Dir: filepath.Join(g.demo.Stack.Dir, "phone"), Poll: 50 * time.Millisecond, Misbehave: wrong,
+		AttestationKeyFile: filepath.Join(messaging, embedded.AttestationKeyFile), ServerCAFile: filepath.Join(messaging, embedded.ServerCAFile),
+	})
+}
+
+// requireNoSecret searches the whole history of a Get.
+func (g *getting) requireNoSecret(ctx context.Context, t *testing.T, workflowID string) {
+	t.Helper()
+	iterator := g.temporal.GetWorkflowHistory(ctx, workflowID, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	events := 0
+	for iterator.HasNext() {
+		event, err := iterator.Next()
+		require.NoError(t, err)
+		events++
+		// On the wire, where payloads stand as they are.
+		wire, err := proto.Marshal(event)
+		require.NoError(t, err)
+		for _, secret := range g.secrets {
+			require.NotContains(t, string(wire), secret)
+		}
+	}
+	t.Logf("%d events", events)
+	require.Positive(t, events)
+	require.NotEmpty(t, g.secrets)
+}
+
+// A user who lost a phone ends with a new mobile ID on another one, and whatever a
+// phone does wrong, nothing is left behind.
+func TestGetMobileID(t *testing.T) {
+	built := build(t)
+	t.Chdir(t.TempDir())
+	t.Setenv("MOBILEID_CONFIG", "")
+	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
+	t.Setenv("TEMPORAL_ADDRESS", "")
+	out := &bytes.Buffer{}
+	p := &program{in: strings.NewReader(""), out: out, err: out}
+	p.command()
+	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
+	defer cancel()
+	err := p.onStackOf(ctx, stack.Options{
+		Dir: ".dev", Starter: built.starter, Worker: built.worker, Temporal: built.temporal, Progress: out, Fresh: true,
+		Get: map[string]any{"key_types": []string{"EC-P-256"}},
+	}, func(ctx context.Context, d *demo.Demo) error {
+		temporal, c, err := p.connect(ctx)
+		require.NoError(t, err)
+		defer temporal.Close()
+		g := &getting{demo: d, temporal: temporal}
+		gets := client.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(nil))
+
+		t.Run("without a grant", func(t *testing.T) {
+			_, err := gets.User("anna", "").Start(ctx)
+			require.ErrorIs(t, err, mobileid.ErrNotEntitled)
+		})
+		t.Run("after the lock of the old one", func(t *testing.T) { g.afterLock(ctx, t, gets.User("anna", "")) })
+		t.Run("keep the old one", func(t *testing.T) {
+			bert := gets.User("bert", "")
+			_, err := d.Store.PutGrant(ctx, "bert", "test", time.Hour)
+			require.NoError(t, err)
+			_, err = bert.Start(ctx)
+			require.NoError(t, err)
+			status, err := bert.Cancel(ctx)
+			require.NoError(t, err)
+			require.Equal(t, workflows.OutcomeCancelled, status.Outcome)
+			m, err := d.Store.MobileID(ctx, "mid-1002")
+			require.NoError(t, err)
+			require.Equal(t, mobileid.Active, m.State)
+		})
+		t.Run("a phone that misbehaves", func(t *testing.T) { g.misbehaving(ctx, t, gets.User("carl", "")) })
+		code, stdout, stderr := command(t, "audit", "verify")
+		require.Equal(t, exitDone, code, stdout+stderr)
+		return nil
+	})
+	require.NoError(t, err, out.String())
+}
+
+// afterLock goes the way of the dashboard: lock the old one, then get a new one.
+func (g *getting) afterLock(ctx context.Context, t *testing.T, anna *client.Applicant) {
+	t.Helper()
+	_, err := g.demo.Store.PutGrant(ctx, "anna", "test", time.Hour)
+	require.NoError(t, err)
+	_, err = g.demo.Locks.User("anna").Lock(ctx, "mid-1001", client.LockOptions{ThenGet: true})
+	require.NoError(t, err)
+	lock, err := g.demo.Locks.User("anna").WaitClosed(ctx, "mid-1001", nil)
+	require.NoError(t, err)
+	require.NotNil(t, lock.Get, "the lock shows what it goes on to")
+	require.Equal(t, workflows.GetWorkflowID("anna"), lock.Get.WorkflowID)
+
+	waiting, err := anna.Wait(ctx, nil, func(s client.GetStatus) bool { return s.Phase == workflows.AwaitingConfirmation })
+	require.NoError(t, err)
+	require.Equal(t, workflows.LockWorkflowID("mid-1001"), waiting.Lock.WorkflowID, "and the Get shows where it comes from")
+	shown, err := anna.Next(ctx)
+	require.NoError(t, err)
+	require.Equal(t, workflows.AwaitingPhone, shown.Phase)
+	profile, err := g.scan(ctx, g.code(ctx, t, shown.MobileID), phone.WellBehaved)
+	require.NoError(t, err)
+	require.NoError(t, profile.Prove("authentication", []byte("challenge")))
+	done, err := anna.WaitClosed(ctx, nil)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeActive, done.Outcome)
+
+	fresh, err := g.demo.Store.MobileID(ctx, shown.MobileID)
+	require.NoError(t, err)
+	require.Equal(t, mobileid.Active, fresh.State)
+	require.Len(t, fresh.Certificates, 2)
+	for _, c := range fresh.Certificates {
+		require.Equal(t, mobileid.CertificateValid, c.State)
+	}
+	old, err := g.demo.Store.MobileID(ctx, "mid-1001")
+	require.NoError(t, err)
+	require.Equal(t, mobileid.Locked, old.State)
+	require.Empty(t, old.Open())
+	g.requireNoSecret(ctx, t, done.WorkflowID)
+}
+
+// misbehaving tries phones that do something wrong, one after the other.
+func (g *getting) misbehaving(ctx context.Context, t *testing.T, carl *client.Applicant) {
+	t.Helper()
+	_, err := g.demo.Locks.User("carl").Lock(ctx, "mid-1003", client.LockOptions{})
+	require.NoError(t, err)
+	_, err = g.demo.Locks.User("carl").WaitClosed(ctx, "mid-1003", nil)
+	require.NoError(t, err)
+	for wrong, want := range map[phone.Misbehaviour]mobileid.FailureType{
+		phone.WrongNonce:       mobileid.FailureWrongNonce,
+		phone.ForeignKey:       mobileid.FailureBadSignature,
+		phone.ForeignSubject:   mobileid.FailureBadRequest,
+		phone.BrokenRequest:    mobileid.FailureBadRequest,
+		phone.RefuseKeys:       mobileid.FailurePhoneRefused,
+		phone.RefuseInstalling: mobileid.FailurePhoneRefused,
+	} {
+		t.Run(string(wrong), func(t *testing.T) {
+			_, err := g.demo.Store.PutGrant(ctx, "carl", "test", time.Hour)
+			require.NoError(t, err)
+			_, err = carl.Start(ctx)
+			require.NoError(t, err)
+			shown, err := carl.Next(ctx)
+			require.NoError(t, err)
+			scanning, cancel := context.WithCancel(ctx)
+			defer cancel()
+			code := g.code(ctx, t, shown.MobileID)
+			go func() { _, _ = g.scan(scanning, code, wrong) }() // the process says what came of it
+			done, err := carl.WaitClosed(ctx, nil)
+			require.NoError(t, err)
+			require.Equal(t, workflows.OutcomeFailed, done.Outcome)
+			require.Equal(t, want, done.Failure.Type, done.Failure.Message)
+			m, err := g.demo.Store.MobileID(ctx, shown.MobileID)
+			require.NoError(t, err)
+			require.Equal(t, mobileid.Locked, m.State)
+			require.Empty(t, m.Open(), "nothing live is left behind")
+		})
+	}
+}
