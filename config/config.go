@@ -46,7 +46,7 @@ type Config struct {
 	CAs              []CA             `mapstructure:"cas" doc:"The certificate authorities; a certificate goes to the one that issued it"`
 	Get              Get              `mapstructure:"get" doc:"Get mobile ID"`
 	Messaging        Messaging        `mapstructure:"messaging" doc:"Smart ID Messaging, by which Get mobile ID reaches phones"`
-	Mail             Mail             `mapstructure:"mail" doc:"Mails to the owners of mobile IDs"`
+	Mail             Mail             `mapstructure:"mail" doc:"Mails to the owners of mobile IDs; no process sends any yet"`
 	Worker           Worker           `mapstructure:"worker" doc:"The worker program"`
 	Log              Log              `mapstructure:"log" doc:"Logs, on standard error"`
 }

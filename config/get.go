@@ -21,12 +21,10 @@ type Get struct {
 	ProcSignature      string        `mapstructure:"procedure_signature" doc:"the same"`
 	ProcEncryption     string        `mapstructure:"procedure_encryption" doc:"the same"`
 	KeyTypes           []string      `mapstructure:"key_types" doc:"what the phone makes, the preferred first: RSA-2048, RSA-3072, EC-P-256"`
-	QR                 string        `mapstructure:"qr" doc:"page: the code is shown in Self-Service; email: it is sent to the user"`
 	Years              int           `mapstructure:"years" doc:"of validity"`
 	UserID             string        `mapstructure:"user_id" doc:"by what messaging and the app call the user: email or id"`
 	ServerName         string        `mapstructure:"server_name" doc:"what the app shows as the issuer"`
 	ProfileName        string        `mapstructure:"profile_name" doc:"what the app shows as the name; %s is the user's name"`
-	Notify             string        `mapstructure:"notify" doc:"mail the user at the end: always, success, failure or never"`
 	WorkflowID         string        `mapstructure:"workflow_id" doc:"user id in the id of the process, which is never encrypted: plain or hashed"`
 	Deadline           time.Duration `mapstructure:"deadline" doc:"how long a Get waits for Next or Cancel"`
 	GrantFor           time.Duration `mapstructure:"grant_for" doc:"how long a grant may wait to be used"`
@@ -58,12 +56,10 @@ func defaultGet() Get {
 		ProcSignature:      "signature",
 		ProcEncryption:     "encryption",
 		KeyTypes:           []string{"RSA-2048", "EC-P-256"},
-		QR:                 "page",
 		Years:              2,
 		UserID:             "email",
 		ServerName:         "Smart ID",
 		ProfileName:        "MobileID %s",
-		Notify:             "always",
 		WorkflowID:         "plain",
 		Deadline:           2 * time.Hour,
 		GrantFor:           2 * time.Hour,
@@ -108,14 +104,12 @@ func (c Config) checkGet(f *Faults) {
 	for _, kind := range g.KeyTypes {
 		oneOf(f, "get.key_types", kind, keyTypes...)
 	}
-	oneOf(f, "get.qr", g.QR, "page", "email")
 	if g.Years < 1 || g.Years > 10 {
 		f.add("get.years", "must be 1 to 10")
 	}
 	oneOf(f, "get.user_id", g.UserID, "email", "id")
 	required(f, "get.server_name", g.ServerName)
 	required(f, "get.profile_name", g.ProfileName)
-	oneOf(f, "get.notify", g.Notify, "always", "success", "failure", "never")
 	oneOf(f, "get.workflow_id", g.WorkflowID, "plain", "hashed")
 	if g.WorkflowID == "hashed" {
 		required(f, "search_attributes.hash_key_file", c.SearchAttributes.HashKeyFile)

@@ -181,10 +181,6 @@ func (p *program) showCode(ctx context.Context, a *applicant, status starter.Get
 	if status.Phase == workflows.Closed {
 		return nil
 	}
-	if a.c.Get.QR == "email" {
-		fmt.Fprintln(p.err, "The QR code is sent to the user by email.")
-		return nil
-	}
 	provisioning, err := a.store.Provisioning(ctx, status.MobileID)
 	if err != nil {
 		return err
