@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -245,17 +246,17 @@ var nextPort = 8800 // of the namespace's own network
 func startOpenSSLServer(t *testing.T, args []string) string {
 	t.Helper()
 	nextPort++
-	ctx, cancel := context.WithTimeout(context.Background(), opensslTimeout)
 	log := filepath.Join(t.TempDir(), "server.log")
 	file, err := os.Create(log)
 	require.NoError(t, err)
-	command := openssl(ctx, append([]string{"-port", strconv.Itoa(nextPort), "-max_msgs", "1"}, args...)...)
+	// Under timeout, so that it ends even if this process is killed.
+	server := openssl(context.Background(), append([]string{"-port", strconv.Itoa(nextPort), "-max_msgs", "1"}, args...)...)
+	command := exec.Command("timeout", append([]string{strconv.Itoa(int(opensslTimeout.Seconds()))}, server.Args...)...)
 	command.Stdout, command.Stderr = file, file
 	require.NoError(t, command.Start())
 	t.Cleanup(func() {
-		_ = command.Process.Kill() // it has ended by itself, unless the test failed
+		_ = command.Process.Signal(syscall.SIGTERM) // it has ended by itself, unless the test failed; timeout passes it on
 		_ = command.Wait()
-		cancel()
 		_ = file.Close()
 		if text, err := os.ReadFile(log); err == nil && t.Failed() {
 			t.Logf("openssl said: %s", text)
