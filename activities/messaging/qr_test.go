@@ -19,11 +19,18 @@ import (
 var uri = device.Content("https://messaging.example.com:20400/hermod/rest/ms/482ae2ba-3847-4fc8-bb98-73a3f2f809ca")
 
 func TestQRIsReadByThePhone(t *testing.T) {
-	picture, err := messaging.QR(uri)
-	require.NoError(t, err)
-	content, err := phone.ReadPNG(bytes.NewReader(picture))
-	require.NoError(t, err)
-	require.Equal(t, uri, content)
+	for _, row := range []struct{ name, uri string }{
+		{"an uri", uri},
+		{"one that a reader of photographs misses", device.Content("https://127.0.0.1:20400/hermod/rest/ms/6ace08a6-8787-4435-b2a5-68a3c386b260")},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			picture, err := messaging.QR(row.uri)
+			require.NoError(t, err)
+			content, err := phone.ReadPNG(bytes.NewReader(picture))
+			require.NoError(t, err)
+			require.Equal(t, row.uri, content)
+		})
+	}
 }
 
 // TestQRIsReadByZBar asks a decoder that has nothing in common with this project.

