@@ -1,5 +1,5 @@
 // Package cmrest revokes certificates at Nexus Certificate Manager (CM) by the REST
-// API of its Protocol Gateway, and has it issue for a certificate request.
+// API of its Protocol Gateway, and has it issue, once for a key.
 //
 // Nothing was run against the product: the tests run against a fake that was written
 // from the same facts. They are from the API's public documentation
@@ -24,11 +24,17 @@
 //   - GET /certificates/{certid}/details: status is active or revoked, the reason comes in
 //     words (C). A certificate on hold is taken to be a revoked one whose reason is
 //     "certificate hold": that is inferred, and in no source.
-//   - POST /certificates/pkcs10 issues, and names the certid in a header (C): see Issue.
+//   - POST /certificates/pkcs10 issues: a form of pkcs10, procname, the token procedure,
+//     and validto (C). The certid of what it issued is in a header (C): see Issue. Dates are
+//     ISO 8601 in a search; that validto is written so, too, is inferred.
+//   - GET /certificates finds by subjectKeyIdentifier, too, and GET
+//     /certificates/{certid}/download has the certificate, in DER where Accept is
+//     application/pkix-cert (both C). By them a lost answer is made good: see IssueOnce.
 //
 // Not known, and first to look at with a real gateway (live_test.go): the HTTP status
 // codes of errors, how serial numbers are written (Options.SerialFormat), the unit of
-// revocationtime, and what dataToSign is made of: see signer.
+// revocationtime, what dataToSign is made of (see signer), and how CM makes and writes key
+// identifiers (see Issued).
 package cmrest
 
 import (
