@@ -31,9 +31,9 @@ const maxOfKey = 20
 // verified with the product. Where one of them is not so, nothing is found, and a repeat
 // of IssueOnce has a second certificate issued: TestLiveIssue shows it.
 //
-// The search is not by issuer, too. A certificate that is the configured issuer's by its
-// signature, and that CM shows under another name than the configured one, would be
-// left out, issued again, and could not be revoked: that is an error.
+// Whose a certificate is, its signature says; the search is not by issuer. By the issuer
+// DN, one that CM shows under another name than the configured one would be left out,
+// issued again, and could not be revoked: it is an error.
 func (d *Driver) Issued(ctx context.Context, csr *x509.CertificateRequest) ([]*x509.Certificate, error) {
 	const op = "look for what was issued for a key"
 	if err := d.canCheck(op); err != nil {
