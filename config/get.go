@@ -12,12 +12,12 @@ import (
 // MobileIDScriptOptions, with its defaults, and how long everybody may take.
 type Get struct {
 	Enabled            bool          `mapstructure:"enabled" doc:"offer Get mobile ID; needs messaging and a CA that issues"`
-	CA                 string        `mapstructure:"ca" doc:"name of the CA that issues; its driver must be devca, the only one so far that issues a key one certificate"`
+	CA                 string        `mapstructure:"ca" doc:"name of the CA that issues; its driver must be devca or cmrest"`
 	Authentication     bool          `mapstructure:"authentication" doc:"a certificate for authentication"`
 	Signature          bool          `mapstructure:"signature" doc:"a certificate for signatures"`
 	Encryption         bool          `mapstructure:"encryption" doc:"a certificate for encryption"`
 	RecoverEncryption  bool          `mapstructure:"recover_encryption" doc:"bring encryption keys of before to the new phone; must be false, because no driver can"`
-	ProcAuthentication string        `mapstructure:"procedure_authentication" doc:"how the CA calls it; devca: a profile"`
+	ProcAuthentication string        `mapstructure:"procedure_authentication" doc:"how the CA calls it; devca: a profile; cmrest: a token procedure"`
 	ProcSignature      string        `mapstructure:"procedure_signature" doc:"the same"`
 	ProcEncryption     string        `mapstructure:"procedure_encryption" doc:"the same"`
 	KeyTypes           []string      `mapstructure:"key_types" doc:"what the phone makes, the preferred first: RSA-2048, RSA-3072, EC-P-256"`
@@ -83,7 +83,7 @@ func (c Config) checkGet(f *Faults) {
 	case g.CA == "":
 	case at < 0:
 		f.add("get.ca", "is not the name of a CA: "+g.CA)
-	case c.CAs[at].Driver != "" && c.CAs[at].Driver != "devca":
+	case c.CAs[at].Driver != "" && c.CAs[at].Driver != "devca" && c.CAs[at].Driver != "cmrest":
 		f.add("get.ca", "has driver "+c.CAs[at].Driver+", which does not issue for phones")
 	}
 	if !g.Authentication && !g.Signature && !g.Encryption {

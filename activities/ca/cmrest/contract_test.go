@@ -3,6 +3,8 @@ package cmrest_test
 import (
 	"crypto/x509/pkix"
 	"io"
+	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"strings"
@@ -65,6 +67,48 @@ func contractServer(t testing.TB, fake *cmresttest.Fake, counts func(*http.Reque
 		Hold:   fake.Hold,
 		CRLURL: fake.CRLURL,
 	}
+}
+
+// What counts is, as for revocations, the request that has an effect.
+func TestIssuingContract(t *testing.T) {
+	catest.RunIssuing(t, func(t testing.TB) *catest.IssuingServer {
+		return issuingServer(t, cmresttest.Start(t, someName), func(r *http.Request) bool { return isIssue(r) && multipartForm(r).Has("signature") })
+	})
+}
+
+func TestIssuingContractSignedByServer(t *testing.T) {
+	catest.RunIssuing(t, func(t testing.TB) *catest.IssuingServer {
+		fake := cmresttest.Start(t, someName)
+		fake.SignByServer()
+		return issuingServer(t, fake, isIssue)
+	})
+}
+
+func issuingServer(t testing.TB, fake *cmresttest.Fake, counts func(*http.Request) bool) *catest.IssuingServer {
+	t.Helper()
+	driver := newDriver(t, fake.Driver(fake.Officer))
+	return &catest.IssuingServer{
+		Issuer: fake.Certificate, Driver: driver, Faults: catest.NewFaults(driver.Client(), counts), Procedure: cmresttest.Procedure,
+	}
+}
+
+func isIssue(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/certificates/pkcs10") }
+
+// multipartForm is form, of the other kind.
+func multipartForm(r *http.Request) url.Values {
+	body, err := r.GetBody()
+	if err != nil {
+		return nil
+	}
+	_, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil {
+		return nil
+	}
+	parts, err := multipart.NewReader(body, parameters["boundary"]).ReadForm(1 << 20)
+	if err != nil {
+		return nil
+	}
+	return parts.Value
 }
 
 func isRevoke(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/certificates/revoke") }

@@ -1,5 +1,5 @@
 // Package cmrest revokes certificates at Nexus Certificate Manager (CM) by the REST
-// API of its Protocol Gateway, and has it issue for a certificate request.
+// API of its Protocol Gateway, and has it issue, once for a key.
 //
 // Nothing was run against the product: the tests run against a fake that was written
 // from the same facts. They are from the API's public documentation
@@ -24,11 +24,17 @@
 //   - GET /certificates/{certid}/details: status is active or revoked, the reason comes in
 //     words (C). A certificate on hold is taken to be a revoked one whose reason is
 //     "certificate hold": that is inferred, and in no source.
-//   - POST /certificates/pkcs10 issues, and names the certid in a header (C): see Issue.
+//   - POST /certificates/pkcs10 issues: a form of pkcs10, procname, the token procedure,
+//     and validto (C). The certid of what it issued is in a header (C): see Issue. Dates are
+//     ISO 8601 in a search; that validto is written so, too, is inferred.
+//   - GET /certificates finds by subjectKeyIdentifier, too, and GET
+//     /certificates/{certid}/download has the certificate, in DER where Accept is
+//     application/pkix-cert (both C). By them a lost answer is made good: see IssueOnce.
 //
 // Not known, and first to look at with a real gateway (live_test.go): the HTTP status
 // codes of errors, how serial numbers are written (Options.SerialFormat), the unit of
-// revocationtime, and what dataToSign is made of: see signer.
+// revocationtime, what dataToSign is made of (see signer), and how CM makes and writes key
+// identifiers (see Issued).
 package cmrest
 
 import (
@@ -38,7 +44,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,12 +52,6 @@ import (
 	"mobileid/activities/ca"
 	"mobileid/activities/ca/httpcall"
 )
-
-// taken are the reasons that CM takes for good.
-var taken = []mobileid.Reason{
-	mobileid.Unspecified, mobileid.KeyCompromise, mobileid.AffiliationChanged, mobileid.Superseded,
-	mobileid.CessationOfOperation, mobileid.PrivilegeWithdrawn,
-}
 
 // Options say where the API is and who asks.
 type Options struct {
@@ -66,7 +65,7 @@ type Options struct {
 	// SerialFormat is how CM writes serial numbers; default [Hex]. "1234" is a number in
 	// both, and not the same one, so it is not guessed.
 	SerialFormat SerialFormat
-	// Issuer is the certificate of the CA. Only Issue needs it.
+	// Issuer is the certificate of the CA. Who only revokes does not need it.
 	Issuer *x509.Certificate
 
 	ClientCertFile string // PEM, of an officer
@@ -79,8 +78,9 @@ type Options struct {
 	Timeout         time.Duration // of one request; default 10 s
 }
 
-// Driver is a [ca.Driver] for CM. A revocation takes up to four requests, and one more
-// if CM refuses it: the timeout of a call must allow for that.
+// Driver is a [ca.Driver] and a [ca.Issuer] for CM. A revocation takes up to four requests
+// after its search, and one more if CM refuses it; a certificate up to four after the
+// search for one that is there: the timeout of a call must allow for that.
 type Driver struct {
 	url      *url.URL
 	issuerDN string
@@ -94,6 +94,7 @@ var (
 	_ ca.Driver       = (*Driver)(nil)
 	_ ca.Checker      = (*Driver)(nil)
 	_ ca.Credentialed = (*Driver)(nil)
+	_ ca.Issuer       = (*Driver)(nil)
 )
 
 // New returns a driver. It reads the files, and reports all faults of the options at
@@ -142,7 +143,12 @@ func (d *Driver) Credentials() []*x509.Certificate {
 
 // Capabilities implements [ca.Driver].
 func (*Driver) Capabilities() ca.Capabilities {
-	return ca.Capabilities{CarriesReason: true, HasStatus: true, Reasons: taken}
+	return ca.Capabilities{
+		CarriesReason: true, HasStatus: true,
+		Reasons: []mobileid.Reason{
+			mobileid.KeyCompromise, mobileid.AffiliationChanged, mobileid.Superseded, mobileid.CessationOfOperation, mobileid.PrivilegeWithdrawn,
+		},
+	}
 }
 
 // Revoke implements [ca.Driver]. An empty reason is sent as unspecified. A certificate
@@ -153,7 +159,7 @@ func (d *Driver) Revoke(ctx context.Context, cert ca.Certificate, reason mobilei
 		reason = mobileid.Unspecified
 	}
 	code, _ := reason.Code()
-	if !slices.Contains(taken, reason) {
+	if !d.Capabilities().Takes(reason) {
 		return ca.Answer{}, &ca.Error{Kind: ca.BadReason, Op: op, Words: fmt.Sprintf("CM does not revoke for good for the reason %q", string(reason))}
 	}
 	found, err := d.find(ctx, op, cert)
@@ -246,14 +252,7 @@ func (d *Driver) Check(ctx context.Context) error {
 
 // get reads JSON that says success into a value.
 func (d *Driver) get(ctx context.Context, op string, query url.Values, into any, path ...string) (httpcall.Reply, error) {
-	target := d.url.JoinPath(path...)
-	target.RawQuery = query.Encode()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
-	if err != nil {
-		return httpcall.Reply{}, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
-	}
-	request.Header.Set("Accept", "application/json")
-	reply, err := d.client.Do(ctx, op, request)
+	reply, err := d.fetch(ctx, op, "application/json", query, path...)
 	if err != nil {
 		return httpcall.Reply{}, err
 	}
@@ -265,4 +264,16 @@ func (d *Driver) get(ctx context.Context, op string, query url.Values, into any,
 		return httpcall.Reply{}, refusal
 	}
 	return reply, reply.JSON(op, into)
+}
+
+// fetch sends a request that changes nothing.
+func (d *Driver) fetch(ctx context.Context, op, accept string, query url.Values, path ...string) (httpcall.Reply, error) {
+	target := d.url.JoinPath(path...)
+	target.RawQuery = query.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return httpcall.Reply{}, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
+	}
+	request.Header.Set("Accept", accept)
+	return d.client.Do(ctx, op, request)
 }

@@ -3,69 +3,89 @@ package cmrest
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"mime/multipart"
 	"net/http"
-
-	"github.com/smallstep/pkcs7"
+	"time"
 
 	"mobileid/activities/ca"
 	"mobileid/activities/ca/httpcall"
 )
 
-// maxIssued is the longest answer with a certificate, in bytes.
-const maxIssued = 64 << 10
+// isoTime is how dates are written in the API: ISO 8601, of UTC, in seconds.
+const isoTime = "2006-01-02T15:04:05Z"
+
+// IssueOnce implements [ca.Issuer]. The procedure is a token procedure, and NotAfter is
+// sent as validto, cut to the second; zero leaves both out, and the choice to the
+// gateway. What was issued for the key is looked for first, so a repeat after an
+// Ambiguous failure finds it. Revoked or expired, it is still the one of its key.
+//
+// CM itself does not know "once". Two calls at the same time for one key, or one that
+// comes while an earlier request is still on its way through CM, can both find nothing,
+// and each have a certificate issued. From then on Issued returns both of them, and
+// IssueOnce the first of those. So callers ask for a key one after the other, and who
+// gives up revokes all that Issued returns.
+func (d *Driver) IssueOnce(ctx context.Context, request ca.IssueRequest) (*x509.Certificate, error) {
+	before, err := d.Issued(ctx, request.CSR)
+	if err != nil {
+		return nil, withoutEffect(err)
+	}
+	if len(before) > 0 {
+		return before[0], nil
+	}
+	return d.Issue(ctx, request.CSR.Raw, request.Procedure, request.NotAfter)
+}
 
 // Issue asks for a certificate for the DER-encoded PKCS #10 request, by the token
-// procedure of the name; empty is the gateway's choice. The certificate returned is one
-// of the configured issuer, for the key of the request. It is no part of [ca.Driver]; its
-// errors are the same. One of kind Ambiguous may have left a certificate at CM that
-// nobody holds; where its certid is known, the error names it.
-func (d *Driver) Issue(ctx context.Context, csrDER []byte, procedure string) (*x509.Certificate, error) {
+// procedure of the name; empty is the gateway's choice, and so is a zero notAfter. The
+// certificate returned is one of the configured issuer, for the key of the request, and
+// another one each time. It is no part of [ca.Issuer]; its errors are the same. One of
+// kind Ambiguous may have left a certificate at CM, which Issued finds; where its certid
+// is known, the error names it.
+func (d *Driver) Issue(ctx context.Context, csrDER []byte, procedure string, notAfter time.Time) (*x509.Certificate, error) {
 	const op = "issue a certificate"
-	if d.issuer == nil {
-		return nil, &ca.Error{Kind: ca.Unsupported, Op: op, Words: "no issuer is configured to check the certificate by"}
+	if err := d.canCheck(op); err != nil {
+		return nil, err
 	}
 	csr, err := x509.ParseCertificateRequest(csrDER)
 	if err == nil {
 		err = csr.CheckSignature()
 	}
 	if err != nil {
-		return nil, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
+		return nil, &ca.Error{Kind: ca.Unsupported, Op: op, Err: fmt.Errorf("pkcs10: %w", err)}
 	}
 	reply, err := d.signed(ctx, op, func(signature string) (*http.Request, error) {
-		return d.issueRequest(ctx, csrDER, procedure, signature)
+		return d.issueRequest(ctx, csrDER, procedure, notAfter, signature)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if !success(reply.Code) || bytes.HasPrefix(bytes.TrimSpace(reply.Body), []byte("{")) {
-		a, err := readAnswer(op, reply)
-		if err != nil {
-			return nil, err
-		}
-		if refusal := a.failure(op, reply, ""); refusal != nil {
-			return nil, refusal
-		}
-		return nil, httpcall.Unreadable(op, errors.New("it says success and holds no certificate"))
-	}
-	cert, err := issued(reply.Body, csr, d.issuer)
+	certID := reply.Header.Get("certId")
+	certs, err := readCertificates(op, reply, certID)
 	if err != nil {
-		return nil, httpcall.Unreadable(op, fmt.Errorf("certid %q: %w", reply.Header.Get("certId"), err))
+		return nil, err
+	}
+	cert, err := d.pick(certs, csr)
+	if err != nil {
+		return nil, httpcall.Unreadable(op, fmt.Errorf("certid %q: %w", certID, err))
 	}
 	return cert, nil
 }
 
-func (d *Driver) issueRequest(ctx context.Context, csrDER []byte, procedure, signature string) (*http.Request, error) {
+func (d *Driver) issueRequest(ctx context.Context, csrDER []byte, procedure string, notAfter time.Time, signature string) (*http.Request, error) {
+	validTo := ""
+	if !notAfter.IsZero() {
+		validTo = notAfter.UTC().Format(isoTime)
+	}
 	var content bytes.Buffer
 	form := multipart.NewWriter(&content)
 	var faults []error
-	for _, field := range [][2]string{{"pkcs10", base64.StdEncoding.EncodeToString(csrDER)}, {"procname", procedure}, {"signature", signature}} {
+	for _, field := range [][2]string{
+		{"pkcs10", base64.StdEncoding.EncodeToString(csrDER)}, {"procname", procedure}, {"validto", validTo}, {"signature", signature},
+	} {
 		if field[1] != "" {
 			faults = append(faults, form.WriteField(field[0], field[1]))
 		}
@@ -78,47 +98,14 @@ func (d *Driver) issueRequest(ctx context.Context, csrDER []byte, procedure, sig
 		return nil, err
 	}
 	request.Header.Set("Content-Type", form.FormDataContentType())
-	request.Header.Set("Accept", "application/pkix-cert")
+	request.Header.Set("Accept", pkixCert)
 	return request, nil
 }
 
-// issued finds the certificate for the request in an answer, and checks that it is the
-// issuer's.
-func issued(body []byte, csr *x509.CertificateRequest, issuer *x509.Certificate) (*x509.Certificate, error) {
-	certs, err := certificates(body)
-	if err != nil {
-		return nil, err
+// canCheck refuses to handle certificates that nothing could be compared with.
+func (d *Driver) canCheck(op string) error {
+	if d.issuer == nil {
+		return &ca.Error{Kind: ca.Unsupported, Op: op, Words: "no issuer is configured to check the certificate by"}
 	}
-	for _, cert := range certs {
-		if key, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !key.Equal(csr.PublicKey) {
-			continue // one of the chain
-		}
-		if !bytes.Equal(cert.RawIssuer, issuer.RawSubject) {
-			return nil, errors.New("the certificate is of another issuer")
-		}
-		if err := cert.CheckSignatureFrom(issuer); err != nil {
-			return nil, fmt.Errorf("the certificate is not signed by the issuer: %w", err)
-		}
-		return cert, nil
-	}
-	return nil, errors.New("no certificate in it is for the key of the request")
-}
-
-// certificates reads a certificate, or those of a PKCS #7 message, in DER or PEM. A
-// gateway that does not heed Accept answers with PKCS #7.
-func certificates(body []byte) ([]*x509.Certificate, error) {
-	if len(body) > maxIssued {
-		return nil, errors.New("it is too large")
-	}
-	if block, _ := pem.Decode(body); block != nil {
-		body = block.Bytes
-	}
-	if cert, err := x509.ParseCertificate(body); err == nil {
-		return []*x509.Certificate{cert}, nil
-	}
-	message, err := pkcs7.Parse(body)
-	if err != nil {
-		return nil, fmt.Errorf("it is neither a certificate nor PKCS #7: %w", err)
-	}
-	return message.Certificates, nil
+	return nil
 }

@@ -75,7 +75,7 @@ func TestIssue(t *testing.T) {
 			fake, key := cmresttest.Start(t, someName), newKey(t)
 			d := newDriver(t, fake.Driver(fake.Officer))
 			row.change(fake, d)
-			cert, err := d.Issue(t.Context(), cmresttest.WriteRequest(t, key, "Anna"), cmresttest.Procedure)
+			cert, err := d.Issue(t.Context(), cmresttest.WriteRequest(t, key, "Anna"), cmresttest.Procedure, time.Time{})
 			require.NoError(t, err)
 			require.True(t, key.PublicKey.Equal(cert.PublicKey))
 			require.NoError(t, cert.CheckSignatureFrom(fake.Certificate))
@@ -91,9 +91,9 @@ func TestIssue(t *testing.T) {
 func TestIssueRefused(t *testing.T) {
 	fake := cmresttest.Start(t, someName)
 	csr := cmresttest.WriteRequest(t, newKey(t), "Anna")
-	_, err := newDriver(t, fake.Driver(fake.Officer)).Issue(t.Context(), csr, "Another procedure")
+	_, err := newDriver(t, fake.Driver(fake.Officer)).Issue(t.Context(), csr, "Another procedure", time.Time{})
 	require.Equal(t, ca.Unsupported, kindOf(t, err))
-	_, err = newDriver(t, fake.Driver(fake.Auditor)).Issue(t.Context(), csr, cmresttest.Procedure)
+	_, err = newDriver(t, fake.Driver(fake.Auditor)).Issue(t.Context(), csr, cmresttest.Procedure, time.Time{})
 	require.Equal(t, ca.Denied, kindOf(t, err))
 }
 
@@ -114,16 +114,16 @@ func TestIssueWire(t *testing.T) {
 		}
 		_, _ = w.Write(signFor(t, issuer, key).Raw)
 	})
-	_, err := d.Issue(t.Context(), csr, "Mobile ID")
+	_, err := d.Issue(t.Context(), csr, "Mobile ID", time.Date(2028, 1, 2, 4, 4, 5, 999, time.FixedZone("CET", 3600)))
 	require.NoError(t, err)
 	require.Len(t, fields, 2)
-	require.Equal(t, map[string][]string{"pkcs10": {base64.StdEncoding.EncodeToString(csr)}, "procname": {"Mobile ID"}}, fields[0])
+	require.Equal(t, map[string][]string{"pkcs10": {base64.StdEncoding.EncodeToString(csr)}, "procname": {"Mobile ID"}, "validto": {"2028-01-02T03:04:05Z"}}, fields[0])
 	require.Len(t, fields[1]["signature"], 1)
 	delete(fields[1], "signature")
 	require.Equal(t, fields[0], fields[1])
-	_, err = d.Issue(t.Context(), csr, "")
+	_, err = d.Issue(t.Context(), csr, "", time.Time{})
 	require.NoError(t, err)
-	require.NotContains(t, fields[2], "procname")
+	require.Equal(t, map[string][]string{"pkcs10": {base64.StdEncoding.EncodeToString(csr)}}, fields[2])
 }
 
 // issuing is a driver for the issuer whose requests the test answers.
@@ -181,7 +181,7 @@ func TestIssuedIsChecked(t *testing.T) {
 				w.WriteHeader(row.code)
 				_, _ = w.Write(row.body)
 			})
-			cert, err := d.Issue(t.Context(), cmresttest.WriteRequest(t, key, "Anna"), "")
+			cert, err := d.Issue(t.Context(), cmresttest.WriteRequest(t, key, "Anna"), "", time.Time{})
 			if row.words == "" {
 				require.NoError(t, err)
 				require.True(t, cert.Equal(good))
@@ -213,7 +213,7 @@ func TestIssueIsNotAsked(t *testing.T) {
 		"not by the key's owner": {issuer, forged},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := issuing(t, row.issuer, refuse).Issue(t.Context(), row.csr, "")
+			_, err := issuing(t, row.issuer, refuse).Issue(t.Context(), row.csr, "", time.Time{})
 			require.Equal(t, ca.Unsupported, kindOf(t, err))
 		})
 	}
@@ -241,7 +241,7 @@ func FuzzIssued(f *testing.F) {
 			return
 		}
 		code, body = c, b
-		cert, err := d.Issue(t.Context(), csr, "")
+		cert, err := d.Issue(t.Context(), csr, "", time.Time{})
 		if err != nil {
 			require.Nil(t, cert)
 			return

@@ -18,7 +18,7 @@ const (
 	// unless it is configured otherwise.
 	pageSize = 100
 	// maxHits and maxPages are how much is looked through. A serial number and an issuer
-	// have one hit; many mean that the gateway does not search by them.
+	// have one hit, and a key has few; many mean that the gateway does not search by them.
 	maxHits  = 1000
 	maxPages = 20
 	// maxCertID is the longest certid that is believed, in bytes.
@@ -84,48 +84,67 @@ func (d *Driver) find(ctx context.Context, op string, cert ca.Certificate) (foun
 	if err != nil {
 		return found{}, &ca.Error{Kind: ca.Unsupported, Op: op, Err: err}
 	}
-	query := url.Values{
-		"certificateSerialNumber": {d.serials.format(serial)}, "issuer": {d.issuerDN}, "searchLimit": {strconv.Itoa(pageSize)},
-	}
+	query := url.Values{"certificateSerialNumber": {d.serials.format(serial)}, "issuer": {d.issuerDN}}
 	var f found
 	var other *entry
-	for pages, offset, hits := 0, 0, 1; offset < hits; pages++ {
-		if pages == maxPages || hits > maxHits {
-			return found{}, &ca.Error{Kind: ca.Unsupported, Op: op, Words: fmt.Sprintf("the search finds %d certificates", hits)}
+	f.reply, err = d.search(ctx, op, query, func(one entry) error {
+		switch {
+		case !d.serials.is(one.Serial, serial) || one.Issuer != d.issuerDN:
+			other = &one
+		case !goodCertID(one.CertID):
+			return badCertID(op, one)
+		case f.entry != nil && f.entry.CertID != one.CertID:
+			return &ca.Error{Kind: ca.Unsupported, Op: op, Words: fmt.Sprintf(
+				"CM has several certificates of this serial number and issuer: certid %s and %s", httpcall.Clean(f.entry.CertID), httpcall.Clean(one.CertID))}
+		default:
+			f.entry = &one
 		}
-		query.Set("searchOffset", strconv.Itoa(offset))
-		var page list
-		f.reply, err = d.get(ctx, op, query, &page, "certificates")
-		if err != nil {
-			return found{}, err
-		}
-		if page.Hits == nil || *page.Hits < 0 {
-			return found{}, httpcall.Unreadable(op, errors.New("it does not say how many certificates it has found"))
-		}
-		hits = *page.Hits
-		if offset < hits && len(page.Certificates) == 0 {
-			return found{}, httpcall.Unreadable(op, fmt.Errorf("it has found %d certificates and shows only %d", hits, offset))
-		}
-		for _, one := range page.Certificates {
-			switch {
-			case !d.serials.is(one.Serial, serial) || one.Issuer != d.issuerDN:
-				other = &one
-			case !goodCertID(one.CertID):
-				return found{}, httpcall.Unreadable(op, fmt.Errorf("it names the certid %q", one.CertID))
-			case f.entry != nil && f.entry.CertID != one.CertID:
-				return found{}, &ca.Error{Kind: ca.Unsupported, Op: op, Words: fmt.Sprintf(
-					"CM has several certificates of this serial number and issuer: certid %s and %s", httpcall.Clean(f.entry.CertID), httpcall.Clean(one.CertID))}
-			default:
-				f.entry = &one
-			}
-		}
-		offset += len(page.Certificates)
+		return nil
+	})
+	if err != nil {
+		return found{}, err
 	}
 	if f.entry == nil && other != nil {
 		return found{}, &ca.Error{Kind: ca.Unsupported, Op: op, Words: httpcall.Clean(fmt.Sprintf(
 			"the search shows others only, for example serial number %q of %q: compare issuer DN and serial format", other.Serial, other.Issuer))}
 	}
 	return f, nil
+}
+
+// search hands on what the query finds, page by page and to the end, and returns the
+// last answer. It ends with the first error of each.
+func (d *Driver) search(ctx context.Context, op string, query url.Values, each func(entry) error) (httpcall.Reply, error) {
+	query.Set("searchLimit", strconv.Itoa(pageSize))
+	var reply httpcall.Reply
+	for pages, offset, hits := 0, 0, 1; offset < hits; pages++ {
+		if pages == maxPages || hits > maxHits {
+			return httpcall.Reply{}, &ca.Error{Kind: ca.Unsupported, Op: op, Words: fmt.Sprintf("the search finds %d certificates", hits)}
+		}
+		query.Set("searchOffset", strconv.Itoa(offset))
+		var page list
+		var err error
+		if reply, err = d.get(ctx, op, query, &page, "certificates"); err != nil {
+			return httpcall.Reply{}, err
+		}
+		if page.Hits == nil || *page.Hits < 0 {
+			return httpcall.Reply{}, httpcall.Unreadable(op, errors.New("it does not say how many certificates it has found"))
+		}
+		hits = *page.Hits
+		if offset < hits && len(page.Certificates) == 0 {
+			return httpcall.Reply{}, httpcall.Unreadable(op, fmt.Errorf("it has found %d certificates and shows only %d", hits, offset))
+		}
+		for _, one := range page.Certificates {
+			if err := each(one); err != nil {
+				return httpcall.Reply{}, err
+			}
+		}
+		offset += len(page.Certificates)
+	}
+	return reply, nil
+}
+
+func badCertID(op string, one entry) error {
+	return httpcall.Unreadable(op, fmt.Errorf("it names the certid %q", one.CertID))
 }
 
 // goodCertID reports whether the text can be a segment of a path and a word of a log.

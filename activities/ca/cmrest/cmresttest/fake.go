@@ -5,15 +5,18 @@
 package cmresttest
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"math/big"
 	"mime"
 	"net/http"
@@ -27,7 +30,6 @@ import (
 	"time"
 
 	"github.com/smallstep/pkcs7"
-	"github.com/stretchr/testify/require"
 
 	"mobileid/activities/ca/catest"
 	"mobileid/activities/ca/cmrest"
@@ -39,9 +41,8 @@ const (
 	// Procedure is the token procedure of the fake, for a PKCS #10 request.
 	Procedure = "Mobile ID"
 
-	maxLimit = 500     // hits that are shown at once
-	maxBody  = 1 << 20 // of a request, in bytes
-	onHold   = 6
+	maxBody = 1 << 20 // of a request, in bytes
+	onHold  = 6
 )
 
 // words are the reasons that the API takes, by number.
@@ -51,7 +52,7 @@ var words = map[int]string{
 }
 
 // parameters are those of a search that the fake knows.
-var parameters = []string{"searchLimit", "searchOffset", "certificateSerialNumber", "issuer"}
+var parameters = []string{"searchLimit", "searchOffset", "certificateSerialNumber", "issuer", "subjectKeyIdentifier"}
 
 // Fake is a running fake.
 type Fake struct {
@@ -71,6 +72,7 @@ type Fake struct {
 	entries  []*entry
 	pending  map[string]string // by dataToSign: the request that it is for
 	stale    int               // how many signatures more are too late
+	limit    int               // hits that are shown at once
 	requests []string          // that were signed, in order
 }
 
@@ -88,7 +90,7 @@ func Start(t testing.TB, name pkix.Name) *Fake {
 	f := &Fake{
 		Issuer: catest.NewIssuer(t, name), Officer: catest.NewCredentials(t, "officer"),
 		Signer: catest.NewCredentials(t, "signing officer"), Auditor: catest.NewCredentials(t, "auditor"),
-		serials: cmrest.Hex, pending: map[string]string{},
+		serials: cmrest.Hex, pending: map[string]string{}, limit: 500,
 	}
 	f.DN = rfc1779(f.Certificate.Subject)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(f.serve))
@@ -132,6 +134,13 @@ func (f *Fake) Outdate(signatures int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stale = signatures
+}
+
+// Show makes a search show so many hits at once, at most.
+func (f *Fake) Show(hits int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.limit = hits
 }
 
 // Signed returns the signatures that have come, in base64.
@@ -206,7 +215,6 @@ func (f *Fake) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	certID, isDetails := strings.CutSuffix(strings.TrimPrefix(path, "certificates/"), "/details")
 	switch r.Method + " " + path {
 	case "GET procedures":
 		f.procedures(w, r)
@@ -217,11 +225,16 @@ func (f *Fake) serve(w http.ResponseWriter, r *http.Request) {
 	case "POST certificates/pkcs10":
 		f.issue(w, r)
 	default:
-		if r.Method != http.MethodGet || !isDetails || strings.Contains(certID, "/") {
+		under, isOne := strings.CutPrefix(path, "certificates/")
+		certID, operation, _ := strings.Cut(under, "/")
+		switch {
+		case isOne && r.Method == http.MethodGet && operation == "details":
+			f.details(w, certID)
+		case isOne && r.Method == http.MethodGet && operation == "download":
+			f.download(w, r, certID)
+		default:
 			http.NotFound(w, r)
-			return
 		}
-		f.details(w, certID)
 	}
 }
 
@@ -247,20 +260,42 @@ func (f *Fake) list(w http.ResponseWriter, r *http.Request) {
 	}
 	limit, limitErr := strconv.Atoi(query.Get("searchLimit"))
 	offset, offsetErr := strconv.Atoi(query.Get("searchOffset"))
-	serial, isSerial := f.number(query.Get("certificateSerialNumber"))
-	if limitErr != nil || offsetErr != nil || limit < 1 || offset < 0 || !isSerial {
+	if limitErr != nil || offsetErr != nil || limit < 1 || offset < 0 {
+		fail(w, -14, "bad value")
+		return
+	}
+	wanted, ok := f.wanted(query)
+	if !ok {
 		fail(w, -14, "bad value")
 		return
 	}
 	var hits []map[string]any
 	for _, e := range f.entries {
-		if e.cert.SerialNumber.Cmp(serial) == 0 && e.issuer == query.Get("issuer") {
+		if wanted(e) {
 			hits = append(hits, f.show(e))
 		}
 	}
 	from := min(offset, len(hits))
-	to := min(from+min(limit, maxLimit), len(hits))
+	to := min(from+min(limit, f.limit), len(hits))
 	answer(w, map[string]any{"error": 0, "msg": "OK", "searchHits": len(hits), "certificates": append([]map[string]any{}, hits[from:to]...)})
+}
+
+// wanted reads what is searched for: a serial number or a key identifier, and for an
+// issuer. A search by none of the first two is a client's mistake.
+func (f *Fake) wanted(query url.Values) (func(*entry) bool, bool) {
+	if !query.Has("certificateSerialNumber") && !query.Has("subjectKeyIdentifier") {
+		return nil, false
+	}
+	serial, isSerial := f.number(query.Get("certificateSerialNumber"))
+	keyID, err := hex.DecodeString(query.Get("subjectKeyIdentifier"))
+	if query.Has("certificateSerialNumber") != isSerial || query.Has("subjectKeyIdentifier") != (err == nil && len(keyID) > 0) {
+		return nil, false
+	}
+	return func(e *entry) bool {
+		return (!isSerial || e.cert.SerialNumber.Cmp(serial) == 0) &&
+			(len(keyID) == 0 || bytes.Equal(e.cert.SubjectKeyId, keyID)) &&
+			(!query.Has("issuer") || e.issuer == query.Get("issuer"))
+	}, true
 }
 
 // number reads a serial number in the fake's format, and no other.
@@ -292,6 +327,7 @@ func (f *Fake) show(e *entry) map[string]any {
 	shown := map[string]any{
 		"certid": e.id, "status": "active", "certificateserialnumber": serial, "issuer": e.issuer, "subject": rfc1779(e.cert.Subject),
 		"validfrom": e.cert.NotBefore.UnixMilli(), "validto": e.cert.NotAfter.UnixMilli(), "subjectType": "EE",
+		"subjectKeyIdentifier": strings.ToUpper(hex.EncodeToString(e.cert.SubjectKeyId)),
 	}
 	if e.reason >= 0 {
 		shown["status"], shown["reason"], shown["revocationtime"] = "revoked", words[e.reason], e.date.Format(time.RFC3339)
@@ -300,7 +336,7 @@ func (f *Fake) show(e *entry) map[string]any {
 }
 
 func (f *Fake) revoke(w http.ResponseWriter, r *http.Request) {
-	form, ok := readForm(w, r, "certid", "reason")
+	form, ok := readForm(w, r, []string{"certid", "reason"}, nil)
 	if !ok {
 		return
 	}
@@ -331,58 +367,9 @@ func (f *Fake) revoke(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"error": 0, "msg": "OK"})
 }
 
-func (f *Fake) issue(w http.ResponseWriter, r *http.Request) {
-	form, ok := readForm(w, r, "pkcs10", "procname")
-	if !ok {
-		return
-	}
-	if form.Get("procname") != Procedure {
-		fail(w, -14, "procname")
-		return
-	}
-	der, err := base64.StdEncoding.DecodeString(form.Get("pkcs10"))
-	if err != nil {
-		fail(w, -8, "pkcs10")
-		return
-	}
-	csr, err := x509.ParseCertificateRequest(der)
-	if err != nil || csr.CheckSignature() != nil {
-		fail(w, -14, "pkcs10")
-		return
-	}
-	if !f.allowed(w, r, form) {
-		return
-	}
-	serial := big.NewInt(0x900000 + int64(len(f.entries)))
-	der, err = x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: serial, RawSubject: csr.RawSubject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}, f.Certificate, csr.PublicKey, f.Key)
-	if err != nil {
-		fail(w, -1, err.Error())
-		return
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		fail(w, -1, err.Error())
-		return
-	}
-	f.entries = append(f.entries, &entry{id: serial.String(), issuer: f.DN, cert: cert, reason: -1})
-	kind := "application/pkix-cert"
-	if r.Header.Get("Accept") != kind {
-		kind = "application/pkcs7-mime"
-		if der, err = pkcs7.DegenerateCertificate(slices.Concat(f.Certificate.Raw, der)); err != nil {
-			fail(w, -1, err.Error())
-			return
-		}
-	}
-	w.Header().Set("certId", serial.String())
-	w.Header().Set("Content-Type", kind)
-	_, _ = w.Write(der) //nolint:gosec // a certificate, to a client that is no browser
-}
-
-// readForm reads a form of both kinds, which must have the fields, and none but them
-// and a signature.
-func readForm(w http.ResponseWriter, r *http.Request, fields ...string) (url.Values, bool) {
+// readForm reads a form of both kinds, which must have the fields, may have the optional
+// ones and a signature, and has no others.
+func readForm(w http.ResponseWriter, r *http.Request, fields, optional []string) (url.Values, bool) {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	var err error
 	switch kind {
@@ -405,7 +392,7 @@ func readForm(w http.ResponseWriter, r *http.Request, fields ...string) (url.Val
 		}
 	}
 	for field := range r.PostForm {
-		if field != "signature" && !slices.Contains(fields, field) {
+		if field != "signature" && !slices.Contains(fields, field) && !slices.Contains(optional, field) {
 			fail(w, -14, field)
 			return nil, false
 		}
@@ -418,7 +405,9 @@ func readForm(w http.ResponseWriter, r *http.Request, fields ...string) (url.Val
 func (f *Fake) allowed(w http.ResponseWriter, r *http.Request, form url.Values) bool {
 	officer := r.TLS.PeerCertificates[0]
 	signature := form.Get("signature")
-	request := r.URL.Path + "?" + url.Values{"certid": form["certid"], "reason": form["reason"], "pkcs10": form["pkcs10"], "procname": form["procname"]}.Encode()
+	unsigned := maps.Clone(form)
+	unsigned.Del("signature")
+	request := r.URL.Path + "?" + unsigned.Encode()
 	switch {
 	case f.vro && signature != "":
 		fail(w, -14, "signature")
@@ -525,12 +514,4 @@ func rfc1779(name pkix.Name) string {
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-// WriteRequest makes a PKCS #10 request with the key, in DER.
-func WriteRequest(t testing.TB, key any, commonName string) []byte {
-	t.Helper()
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: commonName}}, key)
-	require.NoError(t, err)
-	return der
 }
