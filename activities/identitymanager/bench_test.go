@@ -131,7 +131,7 @@ func applicants(b *testing.B, s *Store, n int) []string {
 
 // crowd makes many mobile IDs with two certificates each, by the database's own
 // means.
-func crowd(b *testing.B, s *Store, n int) {
+func crowd(b testing.TB, s *Store, n int) {
 	b.Helper()
 	const count = `WITH RECURSIVE counted(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < $1) `
 	like := certificate("1", mobileid.CertificateValid)

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"mobileid"
 )
@@ -70,38 +72,45 @@ func (s *Store) mobileIDs(ctx context.Context, condition, order string, args ...
 	return all, err
 }
 
+// readMobileIDs reads them in a transaction. It asks for the certificates by the
+// ids that it has read, and not by the condition again: outside a snapshot others
+// may fulfil that by then, and PostgreSQL without fresh statistics reads all
+// certificates to join them.
 func readMobileIDs(ctx context.Context, tx *sql.Tx, condition, order string, args ...any) ([]mobileid.MobileID, error) {
-	selected := ` FROM mobile_ids WHERE ` + condition + ` ` + order
 	all, err := collect(ctx, tx, func(rows *sql.Rows) (mobileid.MobileID, error) { return scanMobileID(rows) },
-		`SELECT `+mobileIDColumns+selected, args...)
+		`SELECT `+mobileIDColumns+` FROM mobile_ids WHERE `+condition+` `+order, args...)
 	if err != nil {
 		return nil, err
 	}
-	index := make(map[string]*mobileid.MobileID, len(all))
-	for i := range all {
-		index[all[i].ID] = &all[i]
+	for batch := range slices.Chunk(all, maxRowsPerStatement) {
+		if err := readCertificates(ctx, tx, batch); err != nil {
+			return nil, fmt.Errorf("read certificates: %w", err)
+		}
 	}
-	query := `SELECT ` + certificateColumns + `, mobile_id FROM certificates
-		WHERE mobile_id IN (SELECT id` + selected + `) ORDER BY mobile_id, issuer, aki, serial`
-	_, err = collect(ctx, tx, func(rows *sql.Rows) (struct{}, error) {
-		return struct{}{}, scanInto(index, rows)
-	}, query, args...)
-	return all, err
+	return all, nil
 }
 
-// scanInto adds the certificate of a row to its mobile ID. Outside a snapshot one
-// can have come in since the mobile IDs were read: it is left out with its
-// certificates.
-func scanInto(index map[string]*mobileid.MobileID, rows *sql.Rows) error {
-	var mobileID string
-	c, err := scanCertificate(rows, &mobileID)
-	if err != nil {
-		return err
+// readCertificates adds their certificates to mobile IDs.
+func readCertificates(ctx context.Context, tx *sql.Tx, mobileIDs []mobileid.MobileID) error {
+	index := make(map[string]*mobileid.MobileID, len(mobileIDs))
+	places, ids := make([]string, len(mobileIDs)), make([]any, len(mobileIDs))
+	for i := range mobileIDs {
+		index[mobileIDs[i].ID] = &mobileIDs[i]
+		places[i], ids[i] = fmt.Sprintf("$%d", i+1), mobileIDs[i].ID
 	}
-	if m := index[mobileID]; m != nil {
+	query := `SELECT ` + certificateColumns + `, mobile_id FROM certificates
+		WHERE mobile_id IN (` + strings.Join(places, ", ") + `) ORDER BY mobile_id, issuer, aki, serial`
+	_, err := collect(ctx, tx, func(rows *sql.Rows) (struct{}, error) {
+		var mobileID string
+		c, err := scanCertificate(rows, &mobileID)
+		if err != nil {
+			return struct{}{}, err
+		}
+		m := index[mobileID]
 		m.Certificates = append(m.Certificates, c)
-	}
-	return nil
+		return struct{}{}, nil
+	}, query, ids...)
+	return err
 }
 
 // CreateMobileID creates a mobile ID with its certificates. Of the owner only the

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -261,6 +262,21 @@ func TestMobileIDsOfAndList(t *testing.T) {
 		page, err = s.List(t.Context(), "c", 3)
 		require.NoError(t, err)
 		require.Equal(t, []string{"d"}, ids(page))
+	})
+}
+
+// More than one statement asks for.
+func TestListOfMany(t *testing.T) {
+	const many = 2*maxRowsPerStatement + 1
+	eachStore(t, func(t *testing.T, s *Store, _ database) {
+		crowd(t, s, many)
+		page, err := s.List(t.Context(), "", many+1)
+		require.NoError(t, err)
+		require.Len(t, page, many)
+		for _, m := range page {
+			require.Len(t, m.Certificates, 2, m.ID)
+			require.Equal(t, strings.Replace(m.ID, "other-", "c", 1)+"d1", m.Certificates[0].Serial)
+		}
 	})
 }
 
