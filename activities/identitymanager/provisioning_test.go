@@ -196,6 +196,11 @@ func TestAnsweredProvisioningIsKeptForTheProcess(t *testing.T) {
 		body, err := s.Answer(t.Context(), "c-1")
 		require.NoError(t, err)
 		require.Equal(t, secretAnswer, string(body))
+		fresh := p
+		fresh.Nonce, fresh.URI = "other nonce", "other URI"
+		expectNothingWritten(t, s, func() {
+			require.NoError(t, s.PutProvisioning(t.Context(), fresh), "what the phone has answered is what is checked")
+		})
 
 		db.clock.advance(time.Microsecond)
 		n, err = s.ForgetExpiredSecrets(t.Context())
