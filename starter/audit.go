@@ -326,8 +326,14 @@ func (p *program) printShown(s shown) error {
 		if r.Refusal != nil {
 			row("refused", fmt.Sprintf("%s: %s", r.Refusal.Type, r.Refusal.Message))
 		}
+		if r.Failure != nil {
+			row("failed", fmt.Sprintf("%s: %s", r.Failure.Type, r.Failure.Message))
+		}
+		row("for", r.Owner)
 		row("CA", r.CA)
-		row("process", fmt.Sprintf("%s, run %s", r.Process.WorkflowID, r.Process.RunID))
+		if r.Process.WorkflowID != "" { // a grant is of no process
+			row("process", fmt.Sprintf("%s, run %s", r.Process.WorkflowID, r.Process.RunID))
+		}
 		row("MAC", r.MAC)
 		if err := w.Flush(); err != nil {
 			return err

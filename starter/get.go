@@ -131,7 +131,7 @@ func (p *program) withApplicant(ctx context.Context, w *who, act func(context.Co
 // get starts a Get, has it confirmed, shows the code, and follows to the end.
 func (p *program) get(o *getOptions) func(context.Context, *applicant) error {
 	return func(ctx context.Context, a *applicant) error {
-		if _, err := a.store.PutGrant(ctx, a.user, "operator "+a.by, a.c.Get.GrantFor); err != nil {
+		if err := a.grant(ctx); err != nil {
 			return err
 		}
 		status, err := a.Start(ctx)
@@ -174,6 +174,16 @@ func (p *program) get(o *getOptions) func(context.Context, *applicant) error {
 		}
 		return nil
 	}
+}
+
+// grant lets the user get a mobile ID, unless a Get runs already: a new grant would
+// make the one void that it was started with.
+func (a *applicant) grant(ctx context.Context) error {
+	if status, err := a.Status(ctx); err == nil && status.Phase != workflows.Closed {
+		return nil
+	}
+	_, err := a.store.PutGrant(ctx, a.user, "operator "+a.by, a.c.Get.GrantFor)
+	return err
 }
 
 // showCode shows the QR code once there is one.

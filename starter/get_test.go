@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,25 +98,43 @@ func TestGetMobileID(t *testing.T) {
 			require.ErrorIs(t, err, mobileid.ErrNotEntitled)
 		})
 		t.Run("after the lock of the old one", func(t *testing.T) { g.afterLock(ctx, t, gets.User("anna", "")) })
-		t.Run("keep the old one", func(t *testing.T) {
-			bert := gets.User("bert", "")
-			_, err := d.Store.PutGrant(ctx, "bert", "test", time.Hour)
-			require.NoError(t, err)
-			_, err = bert.Start(ctx)
-			require.NoError(t, err)
-			status, err := bert.Cancel(ctx)
-			require.NoError(t, err)
-			require.Equal(t, workflows.OutcomeCancelled, status.Outcome)
-			m, err := d.Store.MobileID(ctx, "mid-1002")
-			require.NoError(t, err)
-			require.Equal(t, mobileid.Active, m.State)
-		})
+		t.Run("command line", func(t *testing.T) { g.commandLine(ctx, t) })
 		t.Run("a phone that misbehaves", func(t *testing.T) { g.misbehaving(ctx, t, gets.User("carl", "")) })
 		code, stdout, stderr := command(t, "audit", "verify")
 		require.Equal(t, exitDone, code, stdout+stderr)
 		return nil
 	})
 	require.NoError(t, err, out.String())
+}
+
+// commandLine keeps the old mobile ID first, and then has a lock go on to a new one.
+func (g *getting) commandLine(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for range 2 { // the second one joins, and leaves the grant as it is
+		code, stdout, stderr := command(t, "get", "--user", "bert")
+		require.Equal(t, exitDone, code, stderr)
+		require.Contains(t, stdout, "Mobile ID mid-1002 is active: lock it first (--lock), or keep it")
+	}
+	code, stdout, stderr := command(t, "get", "cancel", "--user", "bert")
+	require.Equal(t, exitDone, code, stderr)
+	require.Contains(t, stdout, "Cancelled. Nothing was changed.")
+	m, err := g.demo.Store.MobileID(ctx, "mid-1002")
+	require.NoError(t, err)
+	require.Equal(t, mobileid.Active, m.State)
+
+	code, _, stderr = command(t, "lock", "mid-1002", "--user", "bert", "--yes", "--then-get")
+	require.Equal(t, exitDone, code, stderr)
+	var shown client.GetStatus
+	require.Eventually(t, func() bool {
+		code, stdout, _ := command(t, "-o", "json", "get", "status", "--user", "bert")
+		return code == exitDone && json.Unmarshal([]byte(stdout), &shown) == nil && shown.Phase == workflows.AwaitingConfirmation
+	}, 30*time.Second, 100*time.Millisecond)
+	code, stdout, stderr = command(t, "audit", "show", shown.MobileID)
+	require.Equal(t, exitDone, code, stderr)
+	require.Contains(t, stdout, "granted")
+	require.Regexp(t, `for +bert`, stdout)
+	code, _, stderr = command(t, "get", "cancel", "--user", "bert")
+	require.Equal(t, exitDone, code, stderr)
 }
 
 // afterLock goes the way of the dashboard: lock the old one, then get a new one.

@@ -84,13 +84,7 @@ With --by an operator locks the mobile ID of --user.
 
 // grant lets the user get a new mobile ID when the lock goes on to that.
 func (p *program) grant(ctx context.Context, w who) error {
-	store, c, err := p.openStore(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = store.Close() }()
-	_, err = store.PutGrant(ctx, w.user, "operator "+who{by: w.by}.operator(), c.Get.GrantFor)
-	return err
+	return p.withApplicant(ctx, &w, func(ctx context.Context, a *applicant) error { return a.grant(ctx) })
 }
 
 // lock starts a lock, has it confirmed, and follows it.
