@@ -60,8 +60,8 @@ run: build $(TEMPORAL) ## the same parts, left running with the Web UI, until Ct
 	@$(BIN)/starter run
 
 .PHONY: bench
-bench: build $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## a lock beside a no-op workflow, on both Temporal servers; some ten minutes
-	@$(BIN)/starter bench --temporal development --file $(DEV)/bench.json
+bench: build $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## a lock beside a no-op workflow, on both Temporal servers; some fifteen minutes
+	@$(BIN)/starter bench --temporal development --waiting 100 --file $(DEV)/bench.json
 	@$(BIN)/starter bench --temporal postgres --file $(DEV)/bench.json
 
 .PHONY: bench-parts
