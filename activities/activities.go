@@ -24,6 +24,8 @@ type Activities struct {
 	CAs      *ca.Authorities
 	Settings Settings
 	Get      *Get // nil where Get mobile ID is not configured
+
+	Unfinished UnfinishedFinder // for reconciliation; nil where only CAs are served
 }
 
 // Settings are what the configuration says about every lock.
@@ -71,6 +73,9 @@ func (a *Activities) Register(registry worker.ActivityRegistry) {
 		ActivateMobileIDName:    a.ActivateMobileID,
 		AbandonMobileIDName:     a.AbandonMobileID,
 		AwaitNoneLiveName:       a.AwaitNoneLive,
+
+		FindUnfinishedName: a.FindUnfinished,
+		FindEndedName:      a.FindEnded,
 	} {
 		registry.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
 	}

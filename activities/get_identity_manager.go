@@ -136,6 +136,9 @@ func (a *Activities) ActivateMobileID(ctx context.Context, order mobileid.Activa
 // AbandonMobileID makes a registered mobile ID locked.
 func (a *Activities) AbandonMobileID(ctx context.Context, order mobileid.AbandonOrder) (*mobileid.Receipt, error) {
 	defer heartbeat(ctx, nothing)()
+	if a.Get == nil {
+		return nil, translate(errGetNotConfigured)
+	}
 	receipt, err := a.Get.Applicants.Abandon(ctx, order)
 	return &receipt, translate(err)
 }

@@ -49,6 +49,10 @@ func (c Config) check(f *Faults) {
 		required(f, "search_attributes.hash_key_file", c.SearchAttributes.HashKeyFile)
 	}
 	c.Mail.check(f)
+	if every := c.Reconciliation.Every; every != 0 && every < time.Minute {
+		f.add("reconciliation.every", "must be 0 or at least 1m")
+	}
+	positive(f, "reconciliation.min_age", c.Reconciliation.MinAge)
 	if c.Worker.HealthAddress != "" {
 		if _, _, err := net.SplitHostPort(c.Worker.HealthAddress); err != nil {
 			f.add("worker.health_address", "must be host:port")

@@ -47,6 +47,7 @@ type Config struct {
 	Get              Get              `mapstructure:"get" doc:"Get mobile ID"`
 	Messaging        Messaging        `mapstructure:"messaging" doc:"Smart ID Messaging, by which Get mobile ID reaches phones"`
 	Mail             Mail             `mapstructure:"mail" doc:"Mails to the owners of mobile IDs; no process sends any yet"`
+	Reconciliation   Reconciliation   `mapstructure:"reconciliation" doc:"What finds and finishes mobile IDs that a process has left between two states"`
 	Worker           Worker           `mapstructure:"worker" doc:"The worker program"`
 	Log              Log              `mapstructure:"log" doc:"Logs, on standard error"`
 }
@@ -69,6 +70,12 @@ type Audit struct {
 type Lock struct {
 	Deadline time.Duration `mapstructure:"deadline" doc:"how long a lock waits for Next or Cancel"`
 	Reason   string        `mapstructure:"reason" doc:"RFC 5280 reason where nobody gives one"`
+}
+
+// Reconciliation says when what was left unfinished is looked for.
+type Reconciliation struct {
+	Every  time.Duration `mapstructure:"every" doc:"how often, by a schedule that 'starter setup' writes; 0: only by 'starter reconcile'"`
+	MinAge time.Duration `mapstructure:"min_age" doc:"how long ago a mobile ID must have been registered to count as left behind by its Get"`
 }
 
 // SearchAttributes says what is shown in search attributes.
@@ -168,6 +175,7 @@ func Default() Config {
 		SearchAttributes: SearchAttributes{Enabled: true, User: "plain"},
 		Get:              defaultGet(),
 		Messaging:        Messaging{CallTimeout: 10 * time.Second},
+		Reconciliation:   Reconciliation{Every: time.Hour, MinAge: 24 * time.Hour},
 		Mail: Mail{
 			Driver:   "files",
 			Folder:   ".dev/mail",

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
 
 	"mobileid/activities/identitymanager"
 	"mobileid/config"
@@ -17,8 +18,8 @@ func (p *program) setupCommand() *cobra.Command {
 		Use:   "setup",
 		Short: "Make the store's schema, the keys, and the search attributes",
 		Long: `Setup brings everything to where the worker can start: the audit key (made if it
-is missing), the schema of Identity Manager's store, and the search attributes in
-Temporal. It can be run again at any time: what is there is kept.`,
+is missing), the schema of Identity Manager's store, and the search attributes and
+the schedule of reconciliations in Temporal. It can be run again at any time: what is there is kept.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.config()
@@ -41,7 +42,7 @@ Temporal. It can be run again at any time: what is there is kept.`,
 // setup does the three parts and says what each came to.
 func setup(ctx context.Context, p *program, c config.Config) ([]string, error) {
 	done, err := setupStore(ctx, c)
-	if err != nil || !c.SearchAttributes.Enabled {
+	if err != nil {
 		return done, err
 	}
 	temporal, _, err := p.connect(ctx)
@@ -49,18 +50,34 @@ func setup(ctx context.Context, p *program, c config.Config) ([]string, error) {
 		return done, err
 	}
 	defer temporal.Close()
-	options, err := config.Temporal()
+	if c.SearchAttributes.Enabled {
+		registered, err := setupSearchAttributes(ctx, temporal)
+		if err != nil {
+			return done, err
+		}
+		done = append(done, registered)
+	}
+	scheduled, err := workflows.ScheduleReconciliation(ctx, temporal, c.TaskQueue, c.Reconciliation.Every,
+		workflows.ReconcileRequest{MinAge: c.Reconciliation.MinAge})
 	if err != nil {
 		return done, err
+	}
+	return append(done, scheduled), nil
+}
+
+func setupSearchAttributes(ctx context.Context, temporal client.Client) (string, error) {
+	options, err := config.Temporal()
+	if err != nil {
+		return "", err
 	}
 	added, err := workflows.RegisterSearchAttributes(ctx, temporal, options.Namespace)
 	if err != nil {
-		return done, err
+		return "", err
 	}
 	if len(added) == 0 {
-		return append(done, "search attributes: all registered"), nil
+		return "search attributes: all registered", nil
 	}
-	return append(done, "search attributes: registered "+strings.Join(added, ", ")), nil
+	return "search attributes: registered " + strings.Join(added, ", "), nil
 }
 
 func setupStore(ctx context.Context, c config.Config) ([]string, error) {

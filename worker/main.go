@@ -248,7 +248,7 @@ func (w worker) pollers(fatal func(error)) map[string]sdkworker.Worker {
 	a := &activities.Activities{CAs: w.cas, Settings: w.settings}
 	polling := map[string]sdkworker.Worker{}
 	if w.store != nil {
-		a.IM, a.Get = w.store, w.get
+		a.IM, a.Get, a.Unfinished = w.store, w.get, w.store
 		processes := sdkworker.New(w.temporal, w.config.TaskQueue, options)
 		workflows.Register(processes)
 		a.Register(processes)

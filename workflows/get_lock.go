@@ -122,12 +122,6 @@ func (g *get) watchLock(child workflow.ChildWorkflowFuture) {
 // resumeLock starts the lock that finishes what an earlier one, or this process, has
 // begun. One that runs already does so by itself.
 func (g *get) resumeLock(mobileID string) error {
-	ctx := workflow.WithChildOptions(g.ctx, abandonedChild(LockWorkflowID(mobileID), LockSummary(mobileID)))
-	err := workflow.ExecuteChildWorkflow(ctx, LockForOperator, LockRequest{
-		MobileID: mobileID, UserID: g.request.UserID, By: Get, Resume: true, Confirmed: true,
-	}).GetChildWorkflowExecution().Get(g.ctx, nil)
-	if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-		return nil
-	}
+	_, err := startConfirmedLock(g.ctx, LockRequest{MobileID: mobileID, UserID: g.request.UserID, By: Get, Resume: true})
 	return err
 }

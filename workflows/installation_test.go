@@ -145,6 +145,7 @@ type installation struct {
 	second   *devcatest.CA // nil without secondCA
 	driver   *gatedDriver
 	settings activities.Settings
+	get      *activities.Get // nil: Get mobile ID is not configured
 	locks    *starter.Client
 	worker   sdkworker.Worker
 	wait     time.Duration // proof wait of the CA
@@ -243,7 +244,7 @@ func (i *installation) startWorker(more ...*ca.Authority) {
 
 func (i *installation) startWorkerWith(authorities *ca.Authorities) {
 	i.t.Helper()
-	a := &activities.Activities{IM: i.im, CAs: authorities, Settings: i.settings}
+	a := &activities.Activities{IM: i.im, CAs: authorities, Settings: i.settings, Unfinished: i.store, Get: i.get}
 	w := newWorker(i.temporal, i.queue, a)
 	require.NoError(i.t, w.Start())
 	i.worker = w

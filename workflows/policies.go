@@ -125,3 +125,20 @@ func abandonedChild(id, summary string) workflow.ChildWorkflowOptions {
 		StaticSummary:         summary,
 	}
 }
+
+// withReconciliation is for a step of a reconciliation. One that cannot be done now is
+// left to the next reconciliation.
+func withReconciliation(ctx workflow.Context, id, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID:             id,
+		Summary:                summary,
+		ScheduleToCloseTimeout: 30 * time.Minute,
+		StartToCloseTimeout:    10 * time.Minute,
+		HeartbeatTimeout:       heartbeatTimeout,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval:    time.Second,
+			BackoffCoefficient: 2,
+			MaximumInterval:    time.Minute,
+		},
+	})
+}

@@ -10,4 +10,5 @@ func Register(registry worker.WorkflowRegistry) {
 	registry.RegisterWorkflowWithOptions(LockMobileID, workflow.RegisterOptions{Name: Lock})
 	registry.RegisterWorkflowWithOptions(GetMobileID, workflow.RegisterOptions{Name: Get})
 	registry.RegisterWorkflowWithOptions(LockMobileIDForOperator, workflow.RegisterOptions{Name: LockForOperator})
+	registry.RegisterWorkflowWithOptions(Reconcile, workflow.RegisterOptions{Name: Reconciliation})
 }

@@ -1,0 +1,27 @@
+package mobileid
+
+// Unfinished is a mobile ID that a process has left between two states, as far as
+// Identity Manager can tell: a process may still be at it.
+type Unfinished struct {
+	MobileID string  `json:"mobileId"`
+	UserID   string  `json:"userId"` // the owner
+	State    State   `json:"state"`
+	Problem  Problem `json:"problem"`
+	// WorkflowID is that of the process that should bring it to its end.
+	WorkflowID string `json:"workflowId"`
+}
+
+// Problem is what is wrong with a mobile ID that was left unfinished.
+type Problem string
+
+// The problems that reconciliation finds.
+const (
+	// ProblemNotRevoked is a locked mobile ID with a certificate that is neither
+	// revoked nor expired in Identity Manager.
+	ProblemNotRevoked Problem = "notRevoked"
+	// ProblemNotLocked is one whose lock has ended after Next without locking it:
+	// somebody terminated the process.
+	ProblemNotLocked Problem = "notLocked"
+	// ProblemNeverActive is one that a Get mobile ID registered, and left so.
+	ProblemNeverActive Problem = "neverActive"
+)

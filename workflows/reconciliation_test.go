@@ -1,0 +1,198 @@
+package workflows_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+
+	"mobileid"
+	"mobileid/activities"
+	starter "mobileid/starter/client"
+	"mobileid/workflows"
+)
+
+// reconcile runs a reconciliation to its end.
+func (i *installation) reconcile(request workflows.ReconcileRequest) workflows.ReconcileResult {
+	i.t.Helper()
+	ctx, cancel := context.WithTimeout(i.t.Context(), limit)
+	defer cancel()
+	run, err := i.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: workflows.Reconciliation + "/" + uuid.NewString(), TaskQueue: i.queue,
+	}, workflows.Reconciliation, request)
+	require.NoError(i.t, err)
+	var result workflows.ReconcileResult
+	require.NoError(i.t, run.Get(ctx, &result))
+	return result
+}
+
+// findings are those of a reconciliation, once it has some: what Temporal lists lags
+// a moment behind.
+func (i *installation) findings(request workflows.ReconcileRequest) []workflows.Finding {
+	i.t.Helper()
+	var found []workflows.Finding
+	require.Eventually(i.t, func() bool {
+		found = i.reconcile(request).Findings
+		return len(found) > 0
+	}, limit, 100*time.Millisecond)
+	return found
+}
+
+func finding(id string, state mobileid.State, problem mobileid.Problem, action workflows.Action) workflows.Finding {
+	return workflows.Finding{
+		Unfinished: mobileid.Unfinished{MobileID: id, UserID: "anna", State: state, Problem: problem, WorkflowID: workflows.LockWorkflowID(id)},
+		Action:     action,
+	}
+}
+
+func (i *installation) terminate(id string) {
+	i.t.Helper()
+	require.NoError(i.t, i.temporal.TerminateWorkflow(i.t.Context(), workflows.LockWorkflowID(id), "", "test"))
+}
+
+func TestReconciliationFindsNothing(t *testing.T) {
+	i := install(t)
+	i.mobileID(1)
+	done := i.mobileID(1)
+	_, err := i.anna().Lock(t.Context(), done, starter.LockOptions{})
+	require.NoError(t, err)
+	_, err = i.execution(done)
+	require.NoError(t, err)
+	result := i.reconcile(workflows.ReconcileRequest{})
+	require.Empty(t, result.Findings)
+	require.False(t, result.More)
+	require.False(t, result.EndedUnknown)
+}
+
+// A lock that is terminated between its end states is finished by another one.
+func TestReconciliationFinishesATerminatedLock(t *testing.T) {
+	i := install(t)
+	id := i.mobileID(2)
+	i.driver.gate(unavailable)
+	_, err := i.anna().Lock(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	require.Equal(t, []workflows.Finding{finding(id, mobileid.Locked, mobileid.ProblemNotRevoked, workflows.ActionRunning)},
+		i.reconcile(workflows.ReconcileRequest{}).Findings, "one that runs is left alone")
+
+	i.terminate(id)
+	require.Equal(t, []workflows.Finding{finding(id, mobileid.Locked, mobileid.ProblemNotRevoked, workflows.ActionNone)},
+		i.reconcile(workflows.ReconcileRequest{DryRun: true}).Findings)
+	require.Equal(t, []workflows.Finding{finding(id, mobileid.Locked, mobileid.ProblemNotRevoked, workflows.ActionStarted)},
+		i.reconcile(workflows.ReconcileRequest{}).Findings)
+	require.Equal(t, []workflows.Finding{finding(id, mobileid.Locked, mobileid.ProblemNotRevoked, workflows.ActionRunning)},
+		i.reconcile(workflows.ReconcileRequest{}).Findings, "it was started once")
+
+	i.driver.gate(nil)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
+	require.Equal(t, workflows.Reconciliation, result.DecidedBy.By)
+	i.requireLocked(id)
+	require.Empty(t, i.reconcile(workflows.ReconcileRequest{}).Findings)
+}
+
+// Next was accepted, and the process terminated before it could lock: the promise
+// stands.
+func TestReconciliationLocksWhatWasEndedAfterNext(t *testing.T) {
+	i := install(t)
+	id, cancelled := i.awaiting(1), i.awaiting(1)
+	i.im.gate(func(_ context.Context, method string) error {
+		if method == "Lock" {
+			return errors.New("the store is down")
+		}
+		return nil
+	})
+	require.NoError(t, i.temporal.SignalWorkflow(t.Context(), workflows.LockWorkflowID(id), "", workflows.Next, nil))
+	i.waitFor(id, func(s starter.Status) bool { return len(s.Steps) == 1 && s.Steps[0].Attempt >= 2 })
+	i.terminate(id)
+	i.terminate(cancelled) // before Next: there is nothing to finish
+	require.Equal(t, []workflows.Finding{finding(id, mobileid.Active, mobileid.ProblemNotLocked, workflows.ActionNone)},
+		i.findings(workflows.ReconcileRequest{DryRun: true}))
+	i.im.gate(nil)
+	require.Equal(t, []workflows.Finding{finding(id, mobileid.Active, mobileid.ProblemNotLocked, workflows.ActionStarted)},
+		i.findings(workflows.ReconcileRequest{}))
+	_, err := i.execution(id)
+	require.NoError(t, err)
+	i.requireLocked(id)
+	i.requireUnchanged(cancelled)
+	require.Empty(t, i.reconcile(workflows.ReconcileRequest{}).Findings)
+}
+
+// One that became inactive meanwhile cannot be locked any more: a person decides.
+func TestReconciliationAsksAnOperatorAboutAnInactiveOne(t *testing.T) {
+	i := install(t)
+	id := i.awaiting(1)
+	i.im.gate(func(_ context.Context, method string) error {
+		if method == "Lock" {
+			return errors.New("the store is down")
+		}
+		return nil
+	})
+	require.NoError(t, i.temporal.SignalWorkflow(t.Context(), workflows.LockWorkflowID(id), "", workflows.Next, nil))
+	i.waitFor(id, func(s starter.Status) bool { return len(s.Steps) == 1 && s.Steps[0].Attempt >= 2 })
+	i.terminate(id)
+	require.NoError(t, i.store.Deactivate(t.Context(), id))
+	found := i.findings(workflows.ReconcileRequest{})
+	require.Len(t, found, 1)
+	require.Equal(t, workflows.ActionOperator, found[0].Action)
+	require.Contains(t, found[0].Why, "inactive")
+}
+
+// What a Get registered and left, with a certificate, is taken back.
+func TestReconciliationTakesBackWhatAGetLeft(t *testing.T) {
+	i := install(t, func(i *installation) {
+		i.get = &activities.Get{Applicants: i.store}
+		i.get.Settings.WorkflowID = func(userID string) string { return workflows.Get + "/" + userID }
+	})
+	grant, err := i.store.PutGrant(t.Context(), "anna", "test", time.Hour)
+	require.NoError(t, err)
+	id := grant.MobileID
+	workflowID := workflows.Get + "/" + uuid.NewString()
+	_, err = i.store.Register(t.Context(), mobileid.RegistrationOrder{
+		MobileID: id, UserID: "anna", Name: "phone",
+		Process:     mobileid.Process{Name: workflows.Get, WorkflowID: workflowID, RunID: uuid.NewString()},
+		Decision:    mobileid.Decision{UserID: "anna"},
+		RequestedAt: time.Now(),
+	})
+	require.NoError(t, err)
+	require.NoError(t, i.store.AddCertificates(t.Context(), id, i.certificate(mobileid.CertificateIssued)))
+
+	require.Empty(t, i.reconcile(workflows.ReconcileRequest{}).Findings, "a Get may be at it still")
+	expected := finding(id, mobileid.Registered, mobileid.ProblemNeverActive, workflows.ActionStarted)
+	expected.WorkflowID = workflowID
+	require.Equal(t, []workflows.Finding{expected}, i.reconcile(workflows.ReconcileRequest{MinAge: time.Nanosecond}).Findings)
+	_, err = i.execution(id)
+	require.NoError(t, err)
+	i.requireLocked(id)
+	require.Empty(t, i.reconcile(workflows.ReconcileRequest{MinAge: time.Nanosecond}).Findings)
+}
+
+// The schedule is written once, follows the configuration, and goes with it.
+func TestScheduleReconciliation(t *testing.T) {
+	i := install(t)
+	schedule := func(every time.Duration) string {
+		said, err := workflows.ScheduleReconciliation(t.Context(), i.temporal, i.queue, every, workflows.ReconcileRequest{})
+		require.NoError(t, err)
+		return said
+	}
+	handle := i.temporal.ScheduleClient().GetHandle(t.Context(), workflows.Reconciliation)
+	for _, every := range []time.Duration{time.Hour, 2 * time.Hour} {
+		require.Contains(t, schedule(every), every.String())
+		description, err := handle.Describe(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, every, description.Schedule.Spec.Intervals[0].Every)
+	}
+	require.NoError(t, handle.Trigger(t.Context(), client.ScheduleTriggerOptions{}))
+	require.Eventually(t, func() bool {
+		description, err := handle.Describe(t.Context())
+		return err == nil && len(description.Info.RecentActions) == 1
+	}, limit, 100*time.Millisecond)
+	schedule(0)
+	_, err := handle.Describe(t.Context())
+	require.Error(t, err)
+	schedule(0)
+}
