@@ -212,7 +212,9 @@ func (g *get) finish() (*GetResult, error) {
 // giveUp takes back what was begun, and closes: as refused if nothing was, as
 // cancelled if that is why, and with the failure as error otherwise.
 func (g *get) giveUp(err error) (*GetResult, error) {
-	if refusal := asRefusal(err); refusal != nil {
+	// Some types are those of refusals and of failures alike: once the mobile ID is
+	// registered, there is something to take back, whatever ends the Get.
+	if asRefusal(err) != nil && !g.registered() {
 		return nil, g.refuse(err)
 	}
 	g.failure = activities.FailureOf(err)

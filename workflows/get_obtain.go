@@ -46,6 +46,9 @@ func (g *get) register() error {
 	return nil
 }
 
+// registered reports whether the mobile ID was created.
+func (g *get) registered() bool { return g.audit.Number != 0 }
+
 // awaitKeys has a phone reached, and waits for the keys that it makes.
 func (g *get) awaitKeys() error {
 	var sent activities.CommandSent
@@ -221,8 +224,8 @@ func (g *get) bounded(s step, wait time.Duration, kind mobileid.FailureType, out
 // certificate that was or may have been issued is revoked, by the machinery of the
 // lock. It ends when that is done, however long it takes.
 func (g *get) takeBack() {
-	if g.audit.Number == 0 {
-		return // not registered: there is nothing
+	if !g.registered() {
+		return // there is nothing
 	}
 	if g.askedCA && len(g.made.Keys) > 0 && len(g.issued.Certificates) == 0 {
 		// An answer may be lost of what the CA has issued all the same.
