@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
 
+	"mobileid"
 	"mobileid/activities/identitymanager"
 	"mobileid/activities/messaging"
 	"mobileid/config"
@@ -43,6 +44,9 @@ func (i inbox) Deliver(ctx context.Context, callback messaging.Callback) (messag
 		return "", err
 	}
 	delivery, err := i.store.Deliver(ctx, callback.CommandID, string(callback.Kind), body)
+	if err == nil && delivery.Outcome == identitymanager.DeliveryUnknown {
+		err = i.notYet(ctx, callback)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -54,6 +58,22 @@ func (i inbox) Deliver(ctx context.Context, callback messaging.Callback) (messag
 		}
 	}
 	return deliveries[delivery.Outcome], nil
+}
+
+// notYet has messaging come again with an answer to a command that nobody knows, as
+// long as its mobile ID is being created: a command gets its id from messaging, so it
+// is written down after it was sent, and a phone can be faster than that.
+func (i inbox) notYet(ctx context.Context, callback messaging.Callback) error {
+	m, err := i.store.MobileID(ctx, callback.ExternalID)
+	switch {
+	case errors.Is(err, mobileid.ErrMobileIDNotFound):
+		return nil
+	case err != nil:
+		return err
+	case m.State == mobileid.Registered:
+		return errors.New("its command is not written down yet")
+	}
+	return nil
 }
 
 // callbacks makes the site that takes callbacks, over TLS.
