@@ -90,9 +90,9 @@ test: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum $(BIN)/step-ca $(BIN)/vault-pki #
 	@$(if $(RACE),,echo 'no C compiler: testing without the race detector')
 	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) -- $(RACE) -count=1 -timeout 30m -parallel $(PARALLEL) $(TESTFLAGS) $(PKGS)
 
-# The histories carry today's date in their names. Older ones stay: they stand for locks that are open somewhere.
+# The histories carry today's date in their names. Older ones stay: they stand for processes that are open somewhere.
 .PHONY: record-histories
-record-histories: $(TEMPORAL) ## record one history per path of a lock, for the replay test
+record-histories: $(TEMPORAL) ## record one history per path of each process, for the replay test
 	@RECORD_HISTORIES=$$(date -u +%F) go test -count=1 ./workflows
 
 .PHONY: lint
