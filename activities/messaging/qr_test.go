@@ -33,12 +33,19 @@ func TestQRIsReadByThePhone(t *testing.T) {
 	}
 }
 
-// TestQRIsReadByZBar asks a decoder that has nothing in common with this project.
-func TestQRIsReadByZBar(t *testing.T) {
+// zbar reads a picture by a decoder that has nothing in common with this project.
+func zbar(t *testing.T, picture []byte) string {
+	t.Helper()
 	zbarimg, err := exec.LookPath("zbarimg")
 	if err != nil {
 		t.Skip("zbarimg (Debian: zbar-tools) is not installed, so nobody else can be asked")
 	}
+	out, err := exec.CommandContext(t.Context(), zbarimg, "--quiet", "--raw", file(t, "qr.png", string(picture))).Output()
+	require.NoError(t, err)
+	return string(out)
+}
+
+func TestQRIsReadByZBar(t *testing.T) {
 	for _, row := range []struct{ name, uri string }{
 		{"an uri", uri},
 		{"the longest", uri + strings.Repeat("x", 1024-len(uri))},
@@ -46,17 +53,25 @@ func TestQRIsReadByZBar(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			picture, err := messaging.QR(row.uri)
 			require.NoError(t, err)
-			out, err := exec.CommandContext(t.Context(), zbarimg, "--quiet", "--raw", file(t, "qr.png", string(picture))).Output()
+			require.Equal(t, row.uri+"\n", zbar(t, picture))
+			text, err := messaging.QRText(row.uri)
 			require.NoError(t, err)
-			require.Equal(t, row.uri+"\n", string(out))
+			require.Equal(t, row.uri+"\n", zbar(t, onTerminal(t, text)), "the drawing for a terminal")
 		})
 	}
 }
 
-// TestQRTextIsReadByThePhone draws the characters as a terminal does.
 func TestQRTextIsReadByThePhone(t *testing.T) {
 	text, err := messaging.QRText(uri)
 	require.NoError(t, err)
+	content, err := phone.ReadPNG(bytes.NewReader(onTerminal(t, text)))
+	require.NoError(t, err)
+	require.Equal(t, uri, content)
+}
+
+// onTerminal draws the characters as a dark terminal does, as a PNG.
+func onTerminal(t *testing.T, text string) []byte {
+	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	const side = 4
 	width := len([]rune(lines[0]))
@@ -75,9 +90,7 @@ func TestQRTextIsReadByThePhone(t *testing.T) {
 	}
 	var encoded bytes.Buffer
 	require.NoError(t, png.Encode(&encoded, picture))
-	content, err := phone.ReadPNG(bytes.NewReader(encoded.Bytes()))
-	require.NoError(t, err)
-	require.Equal(t, uri, content)
+	return encoded.Bytes()
 }
 
 func TestQRRefuses(t *testing.T) {
