@@ -98,6 +98,11 @@ func getPaths() []getPath {
 			g.beginWith(object{"userId": g.userID, "confirmed": true})
 			g.scan(phone.WellBehaved)
 		}},
+		{name: "get-by-operator", end: endsActive, play: func(g *getInstallation) {
+			g.grant()
+			g.beginWith(object{"userId": g.userID, "by": "olof", "confirmed": true})
+			g.scan(phone.WellBehaved)
+		}},
 		{name: "get-next-by-signal", end: endsActive, play: func(g *getInstallation) {
 			g.begin()
 			g.signal(workflows.Next)
@@ -188,6 +193,23 @@ func getPaths() []getPath {
 			_, err = g.applicant().Cancel(g.t.Context())
 			require.NoError(g.t, err)
 		}},
+		{name: "get-next-with-the-start", keeps: true, end: endsAs(workflows.OutcomeCancelled), play: func(g *getInstallation) {
+			g.old()
+			g.grant()
+			start := g.temporal.NewWithStartWorkflowOperation(client.StartWorkflowOptions{
+				ID: g.workflowID(), TaskQueue: g.queue, WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+			}, workflows.Get, object{"userId": g.userID})
+			answer, err := g.temporal.UpdateWithStartWorkflow(g.t.Context(), client.UpdateWithStartWorkflowOptions{
+				StartWorkflowOperation: start,
+				UpdateOptions:          client.UpdateWorkflowOptions{UpdateName: workflows.Next, WaitForStage: client.WorkflowUpdateStageCompleted},
+			})
+			require.NoError(g.t, err)
+			var application *temporal.ApplicationError
+			require.ErrorAs(g.t, answer.Get(g.t.Context(), nil), &application)
+			require.Equal(g.t, string(mobileid.TypeMobileIDActive), application.Type())
+			_, err = g.applicant().Cancel(g.t.Context())
+			require.NoError(g.t, err)
+		}},
 		{name: "get-lock-refused", keeps: true, end: endsFailed(mobileid.FailureMobileIDActive), play: func(g *getInstallation) {
 			g.old()
 			g.begin()
@@ -196,6 +218,22 @@ func getPaths() []getPath {
 			require.NoError(g.t, err)
 			g.signal(workflows.Next)
 		}},
+
+		{name: "get-cancelled-while-locking", play: func(g *getInstallation) {
+			old := g.old()
+			g.driver.gate(unavailable)
+			g.begin()
+			_, err := g.applicant().LockFirst(g.t.Context())
+			require.NoError(g.t, err)
+			g.signal(workflows.Next)
+			g.pending(activities.AwaitNoneLiveName, 1)
+			_, err = g.applicant().Cancel(g.t.Context())
+			require.NoError(g.t, err)
+			g.driver.gate(nil)
+			_, err = g.execution(old) // the lock goes on
+			require.NoError(g.t, err)
+			g.requireLocked(old)
+		}, end: endsAs(workflows.OutcomeCancelled)},
 
 		// Nothing is changed.
 		{name: "get-kept", keeps: true, end: endsAs(workflows.OutcomeCancelled), play: func(g *getInstallation) {
@@ -206,6 +244,26 @@ func getPaths() []getPath {
 		}},
 		{name: "get-cancelled-by-signal", end: endsAs(workflows.OutcomeCancelled), play: func(g *getInstallation) {
 			g.begin()
+			g.signal(workflows.Cancel)
+		}},
+		{name: "get-cancelled-while-validating", end: endsAs(workflows.OutcomeCancelled), play: func(g *getInstallation) {
+			g.gate.set(gateFailing(errGated, "Applicant"))
+			g.grant()
+			g.beginWith(object{"userId": g.userID})
+			g.pending(activities.ValidateGetName, 2)
+			g.signal(workflows.Cancel)
+			_, err := g.end()
+			require.NoError(g.t, err)
+			g.gate.set(nil)
+		}},
+		{name: "get-signals-that-do-not-count", end: endsAs(workflows.OutcomeCancelled), play: func(g *getInstallation) {
+			g.begin()
+			for _, name := range []string{workflows.Next, workflows.LockFirst, workflows.Cancel} {
+				require.NoError(g.t, g.temporal.SignalWorkflow(g.t.Context(), g.workflowID(), "", name, object{"userId": "bert"}))
+			}
+			g.signal(workflows.Retry)
+			g.signal(workflows.Answered)
+			g.until(func(s starter.GetStatus) bool { return s.Ignored >= 4 })
 			g.signal(workflows.Cancel)
 		}},
 		{name: "get-expired", end: endsAs(workflows.OutcomeExpired), options: []getOption{func(g *getInstallation) { g.get.Deadline = time.Second }},
@@ -239,6 +297,13 @@ func getPaths() []getPath {
 		}},
 		{name: "get-refused-input", end: endsRefused(mobileid.TypeInvalidRequest), play: func(g *getInstallation) {
 			g.beginWith(object{"userId": g.userID, "confirmed": "yes"})
+		}},
+		{name: "get-refused-options", end: endsRefused(mobileid.TypeInvalidRequest), play: func(g *getInstallation) {
+			g.grant()
+			_, err := g.temporal.ExecuteWorkflow(g.t.Context(), client.StartWorkflowOptions{
+				ID: g.workflowID(), TaskQueue: g.queue, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
+			}, workflows.Get, object{"userId": g.userID})
+			require.NoError(g.t, err)
 		}},
 		{name: "get-refused-another-grant-by-now", end: endsRefused(mobileid.TypeNotEntitled), play: func(g *getInstallation) {
 			g.begin()
@@ -298,6 +363,15 @@ func getPaths() []getPath {
 			g.pending(activities.ProvisionName, 3)
 			g.startMessaging()
 			g.retry()
+			g.scan(phone.WellBehaved)
+		}},
+		{name: "get-retry-by-signal", end: endsActive, play: func(g *getInstallation) {
+			g.silence()
+			g.begin()
+			g.signal(workflows.Next)
+			g.pending(activities.ProvisionName, 3)
+			g.startMessaging()
+			g.signal(workflows.Retry)
 			g.scan(phone.WellBehaved)
 		}},
 		{name: "get-needs-operator-and-retry", end: endsFailed(mobileid.FailureCARefused), play: func(g *getInstallation) {
