@@ -58,7 +58,7 @@ func endsFailed(want mobileid.FailureType) func(*getInstallation, workflows.GetR
 }
 
 func endsRefused(want mobileid.RefusalType) func(*getInstallation, workflows.GetResult, error) {
-	return func(g *getInstallation, _ workflows.GetResult, err error) { requireBare(g.t, err, want) }
+	return func(g *getInstallation, _ workflows.GetResult, err error) { _ = requireBare(g.t, err, want) }
 }
 
 func endsCanceled(g *getInstallation, _ workflows.GetResult, err error) {
