@@ -223,6 +223,7 @@ func (g *get) giveUp(err error) (*GetResult, error) {
 	}
 	g.committed = true
 	g.show(TakingBack)
+	begun := g.registered()
 	g.takeBack()
 	g.outcome = OutcomeFailed
 	if g.failure.Type == mobileid.FailureCancelled {
@@ -230,6 +231,13 @@ func (g *get) giveUp(err error) (*GetResult, error) {
 	}
 	g.show(Closed)
 	g.awaitHandlers()
+	switch {
+	case begun: // the audit tells that it was abandoned
+	case g.outcome == OutcomeCancelled:
+		g.record(mobileid.EventCancelled, nil)
+	default:
+		g.record(mobileid.EventRefused, &mobileid.Refusal{Type: mobileid.RefusalType(g.failure.Type), Message: g.failure.Message})
+	}
 	result := g.result()
 	switch {
 	case g.outcome == OutcomeFailed:
@@ -253,7 +261,7 @@ func (g *get) leaveUnchanged() (*GetResult, error) {
 	}
 	g.show(Closed)
 	g.awaitHandlers()
-	g.record(event)
+	g.record(event, nil)
 	result := g.result()
 	return &result, nil
 }
@@ -263,7 +271,7 @@ func (g *get) leaveCanceled() error {
 	g.decision, g.outcome = cancelled, OutcomeCancelled
 	g.show(Closed)
 	g.awaitHandlers()
-	g.record(mobileid.EventCancelled)
+	g.record(mobileid.EventCancelled, nil)
 	return temporal.NewCanceledError()
 }
 
@@ -278,20 +286,20 @@ func (g *get) refuse(err error) error {
 	g.awaitHandlers()
 	// What the validation refused it has recorded itself.
 	if g.policy.MobileID != "" || refusal.Type == mobileid.TypeInvalidRequest && g.request.UserID != "" {
-		g.record(mobileid.EventRefused)
+		g.record(mobileid.EventRefused, refusal)
 	}
 	return activities.RefusalError(refusal)
 }
 
 // record writes to the audit how a process left that changed nothing.
-func (g *get) record(event mobileid.Event) {
+func (g *get) record(event mobileid.Event, refusal *mobileid.Refusal) {
 	entry := mobileid.Record{
 		MobileID: g.policy.MobileID,
 		Event:    event,
 		At:       workflow.Now(g.ctx).UTC(),
 		Process:  g.process(),
 		Decision: g.decidedBy,
-		Refusal:  g.refusal,
+		Refusal:  refusal,
 	}
 	if entry.MobileID == "" {
 		entry.MobileID = mobileid.ApplicantChain(g.request.UserID)

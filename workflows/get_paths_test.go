@@ -66,6 +66,18 @@ func endsCanceled(g *getInstallation, _ workflows.GetResult, err error) {
 	require.ErrorAs(g.t, err, &canceled)
 }
 
+// recorded is an end that the audit of the granted mobile ID tells of, because there is
+// nothing else that could.
+func recorded(event mobileid.Event, end func(*getInstallation, workflows.GetResult, error)) func(*getInstallation, workflows.GetResult, error) {
+	return func(g *getInstallation, result workflows.GetResult, err error) {
+		end(g, result, err)
+		applicant, err := g.store.Applicant(g.t.Context(), g.userID)
+		require.NoError(g.t, err)
+		require.NotNil(g.t, applicant.Grant, "the grant can still be used")
+		require.Equal(g.t, []mobileid.Event{mobileid.EventGranted, event}, g.events(applicant.Grant.MobileID))
+	}
+}
+
 // scannedBy plays a Get whose phone does something wrong.
 func scannedBy(wrong phone.Misbehaviour) func(*getInstallation) {
 	return func(g *getInstallation) {
@@ -210,7 +222,7 @@ func getPaths() []getPath {
 			_, err = g.applicant().Cancel(g.t.Context())
 			require.NoError(g.t, err)
 		}},
-		{name: "get-lock-refused", keeps: true, end: endsFailed(mobileid.FailureMobileIDActive), play: func(g *getInstallation) {
+		{name: "get-lock-refused", keeps: true, end: recorded(mobileid.EventRefused, endsFailed(mobileid.FailureMobileIDActive)), play: func(g *getInstallation) {
 			g.old()
 			g.begin()
 			require.NoError(g.t, g.store.PutUser(g.t.Context(), mobileid.User{ID: g.userID, Name: g.userID, Active: true}, "a@example.com"))
@@ -233,16 +245,16 @@ func getPaths() []getPath {
 			_, err = g.execution(old) // the lock goes on
 			require.NoError(g.t, err)
 			g.requireLocked(old)
-		}, end: endsAs(workflows.OutcomeCancelled)},
+		}, end: recorded(mobileid.EventCancelled, endsAs(workflows.OutcomeCancelled))},
 
 		// Nothing is changed.
-		{name: "get-kept", keeps: true, end: endsAs(workflows.OutcomeCancelled), play: func(g *getInstallation) {
+		{name: "get-kept", keeps: true, end: recorded(mobileid.EventCancelled, endsAs(workflows.OutcomeCancelled)), play: func(g *getInstallation) {
 			g.old()
 			g.begin()
 			_, err := g.applicant().Cancel(g.t.Context())
 			require.NoError(g.t, err)
 		}},
-		{name: "get-cancelled-by-signal", end: endsAs(workflows.OutcomeCancelled), play: func(g *getInstallation) {
+		{name: "get-cancelled-by-signal", end: recorded(mobileid.EventCancelled, endsAs(workflows.OutcomeCancelled)), play: func(g *getInstallation) {
 			g.begin()
 			g.signal(workflows.Cancel)
 		}},
@@ -266,12 +278,12 @@ func getPaths() []getPath {
 			g.until(func(s starter.GetStatus) bool { return s.Ignored >= 4 })
 			g.signal(workflows.Cancel)
 		}},
-		{name: "get-expired", end: endsAs(workflows.OutcomeExpired), options: []getOption{func(g *getInstallation) { g.get.Deadline = time.Second }},
+		{name: "get-expired", end: recorded(mobileid.EventExpired, endsAs(workflows.OutcomeExpired)), options: []getOption{func(g *getInstallation) { g.get.Deadline = time.Second }},
 			play: func(g *getInstallation) {
 				g.grant()
 				g.beginWith(object{"userId": g.userID})
 			}},
-		{name: "get-cancellation-before-next", end: endsCanceled, play: func(g *getInstallation) {
+		{name: "get-cancellation-before-next", end: recorded(mobileid.EventCancelled, endsCanceled), play: func(g *getInstallation) {
 			g.begin()
 			require.NoError(g.t, g.temporal.CancelWorkflow(g.t.Context(), g.workflowID(), ""))
 		}},
@@ -280,12 +292,12 @@ func getPaths() []getPath {
 		{name: "get-refused-without-grant", end: endsRefused(mobileid.TypeNotEntitled), play: func(g *getInstallation) {
 			g.beginWith(object{"userId": g.userID})
 		}},
-		{name: "get-refused-inactive-user", end: endsRefused(mobileid.TypeNotEntitled), play: func(g *getInstallation) {
+		{name: "get-refused-inactive-user", end: recorded(mobileid.EventRefused, endsRefused(mobileid.TypeNotEntitled)), play: func(g *getInstallation) {
 			g.grant()
 			require.NoError(g.t, g.store.PutUser(g.t.Context(), mobileid.User{ID: g.userID, Roles: []string{mobileid.SelfServiceRole}}, "a@example.com"))
 			g.beginWith(object{"userId": g.userID})
 		}},
-		{name: "get-refused-active-mobile-id", keeps: true, end: endsRefused(mobileid.TypeMobileIDActive), play: func(g *getInstallation) {
+		{name: "get-refused-active-mobile-id", keeps: true, end: recorded(mobileid.EventRefused, endsRefused(mobileid.TypeMobileIDActive)), play: func(g *getInstallation) {
 			g.old()
 			g.grant()
 			g.beginWith(object{"userId": g.userID, "confirmed": true})
