@@ -159,6 +159,9 @@ var optionFailures = map[string]struct {
 	"messaging.call_timeout":     {[]string{"--messaging.call_timeout=1us"}, mobileid.FailureMessagingRefused, "deadline"},
 }
 
+// anotherKey is in the place of an API key and of a password.
+const anotherKey = "another-key-of-nobody-0123456789"
+
 // callbackKeys are seen at the address where the worker takes callbacks.
 var callbackKeys = []string{"callback_address", "callback_certificate_file", "callback_key_file", "callback_user", "callback_password_file"}
 
@@ -195,7 +198,8 @@ func TestEveryOptionOfGetHasACase(t *testing.T) {
 // stack's own worker takes the callbacks.
 func (g *getting) everyOption(ctx context.Context, t *testing.T, worker string) {
 	t.Helper()
-	require.NoError(t, os.WriteFile("another.key", []byte(strings.Repeat("ab", 16)), 0o600))
+	require.NoError(t, os.WriteFile("another.key", []byte(anotherKey), 0o600))
+	g.secrets.keep("another key", anotherKey)
 	require.NoError(t, os.WriteFile("another.jwks", anotherAttestation(t), 0o600))
 	_, err := config.MakeKey("hash.key")
 	require.NoError(t, err)
@@ -400,15 +404,19 @@ func (g *getting) failUnder(ctx context.Context, t *testing.T, worker string, fl
 	w := g.startWorker(ctx, t, worker, append(flags, "--get.step_wait=2s", "--get.key_types=EC-P-256"))
 	g.begin(t, w)
 	get := w.gets.User(w.user, "")
-	shown, err := get.Next(ctx)
+	status, err := get.Status(ctx)
 	require.NoError(t, err)
+	require.NoError(t, g.temporal.SignalWorkflow(ctx, status.WorkflowID, "", workflows.Next, nil))
 	if want != mobileid.FailureMessagingRefused {
+		shown, err := get.Wait(ctx, nil, func(s client.GetStatus) bool { return s.Phase == workflows.AwaitingPhone })
+		require.NoError(t, err)
 		code := g.code(ctx, t, shown.WorkflowID, shown.MobileID)
 		scanning, cancel := context.WithCancel(ctx)
 		defer cancel()
 		go func() { _, _ = g.scan(scanning, code, phone.WellBehaved) }() // the process says what came of it
 	}
-	done, err := get.WaitClosed(ctx, nil)
+	// While it is tried, too: a pending activity shows its last failure.
+	done, err := get.WaitClosed(ctx, func(client.GetStatus) { g.lookAtProcess(ctx, t, status.WorkflowID, "") })
 	require.NoError(t, err)
 	require.Equal(t, workflows.OutcomeFailed, done.Outcome)
 	require.Equal(t, want, done.Failure.Type, done.Failure.Message)
@@ -464,7 +472,7 @@ func (g *getting) callbacksUnder(ctx context.Context, t *testing.T, worker strin
 		password string
 		code     int
 	}{
-		"somebody":            {strings.Repeat("ab", 16), http.StatusBadRequest}, // let in, with an empty callback
+		"somebody":            {anotherKey, http.StatusBadRequest}, // let in, with an empty callback
 		embedded.CallbackUser: {strings.TrimSpace(string(password)), http.StatusUnauthorized},
 	} {
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+address+"/rest/callback/provision", strings.NewReader("{}"))
