@@ -269,6 +269,66 @@ func TestOperatorJoinsTheUsersLock(t *testing.T) {
 	require.Equal(t, []mobileid.Event{mobileid.EventLocked, mobileid.EventRevoked}, i.events(id))
 }
 
+func TestUserJoinsTheOperatorsLock(t *testing.T) {
+	i := install(t)
+	id := i.mobileID(1)
+	olof := i.locks.Operator("olof")
+	_, err := olof.Start(t.Context(), id, starter.LockOptions{Owner: "anna", Reason: mobileid.PrivilegeWithdrawn})
+	require.NoError(t, err)
+	_, err = i.locks.User("bert").Next(t.Context(), id, starter.LockOptions{})
+	requireRefusal(t, err, mobileid.TypeMobileIDNotFound, "")
+	_, err = i.anna().Lock(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, "anna", result.DecidedBy.UserID, "the user pressed Next")
+	require.Equal(t, mobileid.PrivilegeWithdrawn, result.Certificates[0].Reason, "the operator's, as nobody gave another")
+	i.requireLocked(id)
+	trail, err := i.store.AuditTrail(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, workflows.LockForOperator, trail[0].Record.Process.Name)
+	require.Equal(t, workflows.LockWorkflowID(id), trail[0].Record.Process.WorkflowID)
+	require.Equal(t, "anna", trail[0].Record.Decision.UserID)
+}
+
+// A start that joins delivers nothing of its request, the owner neither.
+func TestOperatorJoinsOnlyTheOwnersLock(t *testing.T) {
+	i := install(t)
+	id := i.awaiting(1)
+	olof := i.locks.Operator("olof")
+	for name, act := range map[string]func() error{
+		"start": func() error {
+			_, err := olof.Start(t.Context(), id, starter.LockOptions{Owner: "bert"})
+			return err
+		},
+		"lock": func() error {
+			_, err := olof.Lock(t.Context(), id, starter.LockOptions{Owner: "bert"})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := act()
+			requireRefusal(t, err, mobileid.TypeMobileIDNotFound, "")
+			require.EqualError(t, err, mobileid.NotFound().Error(), "the words for an unknown one")
+			status, err := i.anna().Status(t.Context(), id)
+			require.NoError(t, err)
+			require.Equal(t, workflows.AwaitingConfirmation, status.Phase)
+		})
+	}
+	i.requireUnchanged(id)
+	_, err := olof.Lock(t.Context(), id, starter.LockOptions{Owner: "anna"})
+	require.NoError(t, err)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, mobileid.Decision{By: "olof"}, result.DecidedBy)
+	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
+	require.False(t, result.RequestedAt.IsZero() || result.LockedAt.IsZero() || result.RevokedAt.IsZero())
+	i.requireLocked(id)
+	trail, err := i.store.AuditTrail(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, mobileid.Decision{By: "olof"}, trail[0].Record.Decision, "decided by the operator, and by no user")
+}
+
 func TestOperatorMustBeNamedAndTheOwnerRight(t *testing.T) {
 	i := install(t)
 	id := i.mobileID(1)

@@ -108,6 +108,9 @@ func (c *Caller) Start(ctx context.Context, mobileID string, options LockOptions
 	if err != nil {
 		return Status{}, fmt.Errorf("start lock of %s: %w", mobileID, err)
 	}
+	if err := c.checkOwner(ctx, mobileID, run.GetRunID(), options); err != nil {
+		return Status{}, err
+	}
 	return c.poll(ctx, mobileID, run.GetRunID(), true, func(s Status) bool { return s.Phase != workflows.Validating })
 }
 
@@ -118,6 +121,9 @@ func (c *Caller) Lock(ctx context.Context, mobileID string, options LockOptions)
 	request := c.request(mobileID, options)
 	request.Confirmed = true
 	message := c.message(options)
+	if c.userID == "" && options.Owner != "" {
+		return c.lockForOwner(ctx, mobileID, request, message, options)
+	}
 	start := c.client.temporal.NewWithStartWorkflowOperation(c.startOptions(mobileID), c.process(), request)
 	return c.next(ctx, mobileID, request, message, func(ctx context.Context) (client.WorkflowUpdateHandle, error) {
 		return c.client.temporal.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
@@ -125,6 +131,35 @@ func (c *Caller) Lock(ctx context.Context, mobileID string, options LockOptions)
 			UpdateOptions:          updateOptions(mobileID, workflows.Next, message),
 		})
 	})
+}
+
+// lockForOwner is Lock by an operator. Between start and Next it looks whose process
+// it is: a start that joins delivers nothing of its request, and an operator's message
+// names no user, so nobody else would notice a wrong owner.
+func (c *Caller) lockForOwner(ctx context.Context, mobileID string, request workflows.LockRequest, message workflows.Message, options LockOptions) (Status, error) {
+	run, err := c.client.temporal.ExecuteWorkflow(ctx, c.startOptions(mobileID), c.process(), request)
+	if err != nil {
+		return Status{}, fmt.Errorf("start lock of %s: %w", mobileID, err)
+	}
+	if err := c.checkOwner(ctx, mobileID, run.GetRunID(), options); err != nil {
+		return Status{}, err
+	}
+	return c.next(ctx, mobileID, request, message, func(ctx context.Context) (client.WorkflowUpdateHandle, error) {
+		return c.client.temporal.UpdateWorkflow(ctx, updateOptions(mobileID, workflows.Next, message))
+	})
+}
+
+// checkOwner refuses, in the words for an unknown mobile ID, a process of anybody but
+// the owner whom an operator names. Without a worker nobody can tell.
+func (c *Caller) checkOwner(ctx context.Context, mobileID, runID string, options LockOptions) error {
+	if c.userID != "" || options.Owner == "" {
+		return nil
+	}
+	_, err := c.client.User(options.Owner).query(ctx, mobileID, runID)
+	if errors.Is(err, mobileid.ErrMobileIDNotFound) {
+		return err
+	}
+	return nil // anything else is told by what follows
 }
 
 // Next sends Next to the waiting lock and returns when the mobile ID is locked.
