@@ -19,6 +19,7 @@ LC_ALL=C
 NO_COLOR=1
 export LC_ALL NO_COLOR
 set -u
+: "${here:?is the folder of the scripts, and set by the one that runs}"
 
 # Exit codes, the same as those of starter.
 exit_error=1 exit_usage=2 exit_refused=3 exit_ended=4

@@ -24,8 +24,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/api/workflowservice/v1"
+	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
 	"mobileid"
@@ -137,6 +137,14 @@ func (s *operatorScripts) decision(t *testing.T, id string) (mobileid.Decision, 
 	at := slices.IndexFunc(trail, func(r identitymanager.AuditRecord) bool { return r.Record.Event == mobileid.EventLocked })
 	require.GreaterOrEqual(t, at, 0, "%+v", trail)
 	return trail[at].Record.Decision, trail[at].Record.Process.Name
+}
+
+// closed waits until a lock is closed, and so until others can see the revocation.
+func (s *operatorScripts) closed(t *testing.T, id string) client.Status {
+	t.Helper()
+	status, err := s.d.Locks.Operator("test").WaitClosed(t.Context(), id, nil)
+	require.NoError(t, err)
+	return status
 }
 
 func findTctl(t *testing.T) string {
@@ -365,6 +373,7 @@ func (s *operatorScripts) testLocked(t *testing.T) {
 		require.Equal(t, theirs.LockedAt, status.LockedAt)
 		require.Equal(t, theirs.DecidedBy, status.DecidedBy)
 	})
+	s.closed(t, id)
 	for _, test := range []struct {
 		name   string
 		script string
@@ -570,6 +579,7 @@ func (s *operatorScripts) testMassLock(t *testing.T) {
 	good, withReason, foreign, before := s.mobileID(t, "anna", 1), s.mobileID(t, "bert", 1), s.mobileID(t, "carl", 1), s.mobileID(t, "carl", 1)
 	code, stdout, stderr := s.run(t, "lock", before, "--owner", "carl", "--yes")
 	require.Equal(t, exitDone, code, stdout+stderr)
+	s.closed(t, before)
 
 	for name, lines := range map[string][]string{
 		"no owner":          {good},
@@ -607,8 +617,7 @@ func (s *operatorScripts) testMassLock(t *testing.T) {
 		for id, reason := range map[string]mobileid.Reason{good: mobileid.Superseded, withReason: mobileid.KeyCompromise} {
 			decision, _ := s.decision(t, id)
 			require.Equal(t, "olof", decision.By)
-			status, err := s.d.Locks.Operator("test").WaitClosed(t.Context(), id, nil)
-			require.NoError(t, err)
+			status := s.closed(t, id)
 			require.Equal(t, reason, status.Certificates[0].ReasonAtCA)
 		}
 	})
@@ -751,14 +760,14 @@ func checkViews(t *testing.T, d *demo.Demo, page string) {
 		}
 	}
 	want := map[string][]string{
-		"open":                             {"mid-1001", "view-20m", "view-5h", "view-new"},
-		"needs an operator":                {"view-5h"},
-		"waits for Next":                   {"mid-1001"},
+		"open":                              {"mid-1001", "view-20m", "view-5h", "view-new"},
+		"needs an operator":                 {"view-5h"},
+		"waits for Next":                    {"mid-1001"},
 		"in work, longest first to look at": {"view-20m", "view-5h", "view-new"},
-		"overdue by 15 minutes":            {"view-20m", "view-5h"},
-		"overdue by 4 hours":               {"view-5h"},
-		"asked for by an operator":         {"view-20m", "view-ended"},
-		"all of one mobile ID":             {"mid-1001"},
+		"overdue by 15 minutes":             {"view-20m", "view-5h"},
+		"overdue by 4 hours":                {"view-5h"},
+		"asked for by an operator":          {"view-20m", "view-ended"},
+		"all of one mobile ID":              {"mid-1001"},
 	}
 	rows := viewRow.FindAllStringSubmatch(string(text), -1)
 	require.Len(t, rows, len(want), "the page's table and this one")
