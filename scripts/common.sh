@@ -300,8 +300,9 @@ run() {
     *' (type: '*', retryable: '*) problem=refused ;;
     *'workflow not found'* | *'already completed'* | *'no rows in result set'*) problem=gone ;;
     *'failed reaching server'* | *'Failed to create SDK client'* | *'code = Unavailable'*) problem=error ;;
-    # `program interrupted` is how temporal tells that its time is up.
-    *DeadlineExceeded* | *'deadline exceeded'* | *'program interrupted'* | *'no poller seen'* | *'not ready'*) problem=silent ;;
+    # That its time is up, temporal tells as interrupted; the server may be first to cut the call.
+    *DeadlineExceeded* | *'deadline exceeded'* | *'timed out'* | *'program interrupted'* | *'error code: CANCEL'* | *'context canceled'* | \
+      *'no poller seen'* | *'not ready'*) problem=silent ;;
     *) problem=error ;;
   esac
   # Of the chain of words, the last ones are the server's.

@@ -61,6 +61,10 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	// Arguments are checked before p.json is set, and their errors are JSON, too.
+	if output := root.PersistentFlags().Lookup("output"); output.Value.String() == "json" {
+		p.json = true
+	}
 	return p.report(err)
 }
 
