@@ -476,7 +476,8 @@ filter() {
   [ -z "$opt_needs_operator" ] || filter="$filter AND LockPhase = 'needsOperator'"
   if [ -n "$opt_overdue" ]; then
     seconds overdue "$opt_overdue"
-    filter="$filter AND LockRequestedAt < '$(utc $(($(date +%s) - seconds)))'"
+    before=$(utc $(($(date +%s) - seconds))) || fail 'cannot reckon with times: awk fails'
+    filter="$filter AND LockRequestedAt < '$before'"
   fi
 }
 

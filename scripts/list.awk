@@ -5,6 +5,7 @@
 
 BEGIN {
   FS = "\t"
+  power[0] = 1; power[2] = 4; power[4] = 16 # of two; not every awk can reckon them
   alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
   row = "%-20s  %-14s  %-20s  %-9s  %-20s  %s\n"
   if (as == "text") printf row, "MOBILE ID", "EXECUTION", "PHASE", "OUTCOME", "NEXT AT", "STARTED"
@@ -30,8 +31,8 @@ function base64(text,  i, out, bits, held) {
     bits += 6
     if (bits >= 8) {
       bits -= 8
-      out = out sprintf("%c", int(held / 2 ^ bits))
-      held %= 2 ^ bits
+      out = out sprintf("%c", int(held / power[bits]))
+      held %= power[bits]
     }
   }
   return out

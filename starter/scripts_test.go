@@ -861,6 +861,17 @@ func TestScriptsKnowTheReasons(t *testing.T) {
 	require.Equal(t, want, strings.Fields(found[1]))
 }
 
+// The scripts reckon with times by themselves, because date has no portable way.
+func TestScriptsReckonWithTimes(t *testing.T) {
+	for _, seconds := range []int64{0, 951782399, 951782400, 951868800, 1709164799, 1709251200, 1798761599, 1798761600, 4107542399, 4107542400} {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", `here=scripts; . scripts/common.sh; utc "$0"`, fmt.Sprint(seconds))
+		cmd.Dir = ".."
+		output, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", output)
+		require.Equal(t, time.Unix(seconds, 0).UTC().Format(time.RFC3339), string(output))
+	}
+}
+
 // stub makes a program that writes down its settings and arguments, and lists nothing.
 func stub(t *testing.T, dir, name string) {
 	t.Helper()
