@@ -35,28 +35,35 @@ func (p *program) demoCommand() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Lock mobile IDs on real parts, and check the end states",
-		Long: `Demo starts Temporal's development server, the development CA and the worker on
-free loopback ports, makes users with real certificates, plays scenes with real
-clients, and checks the end states in the store, in the CRL and by OCSP. Then it
-stops what it started. The state stays for inspection; the next run starts anew.`,
+		Short: "Lock mobile IDs on real parts, get a new one, and check the end states",
+		Long: `Demo starts Temporal's development server, the development CA, the embedded
+messaging server and the worker on free loopback ports, makes users with real
+certificates, and plays scenes with real clients: locks, and the way from a lost
+phone to a mobile ID on another one, which then signs and logs in. It checks the end
+states in the store, in the CRL and by OCSP, and fails if one is not as it must be.
+Then it stops what it started. The state stays for inspection; the next run starts
+anew.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), demoTimeout)
 			defer cancel()
-			return p.onStack(ctx, dir, func(ctx context.Context, d *demo.Demo) error {
-				fmt.Fprintln(p.out, "\nScenes")
-				err := errors.Join(d.Play(ctx), d.ReadBack(ctx))
-				d.CheckYourself()
-				if err == nil {
-					fmt.Fprintln(p.out, "\nAll end states are as they must be.")
-				}
-				return err
-			})
+			return p.onStack(ctx, dir, p.playDemo)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", defaultDir, "folder of all state")
 	return cmd
+}
+
+// playDemo plays the scenes and reads the end states back. Its error is all that was
+// not as it must be.
+func (p *program) playDemo(ctx context.Context, d *demo.Demo) error {
+	fmt.Fprintln(p.out, "\nScenes")
+	err := errors.Join(d.Play(ctx), d.ReadBack(ctx))
+	d.CheckYourself()
+	if err == nil {
+		fmt.Fprintln(p.out, "\nAll end states are as they must be.")
+	}
+	return err
 }
 
 func (p *program) runCommand() *cobra.Command {
@@ -181,7 +188,14 @@ func (p *program) onStackOf(ctx context.Context, options stack.Options, act func
 		return fmt.Errorf("connect to Temporal: %w", err)
 	}
 	defer temporal.Close()
-	d := &demo.Demo{Out: p.out, Stack: s, Store: store, Locks: starter.New(temporal, c.TaskQueue)}
+	key, err := config.GetHashKey(c)
+	if err != nil {
+		return err
+	}
+	d := &demo.Demo{
+		Out: p.out, Stack: s, Store: store, Locks: starter.New(temporal, c.TaskQueue),
+		Gets: starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(key)),
+	}
 	if err := d.Prepare(ctx); err != nil {
 		return err
 	}
@@ -229,6 +243,15 @@ In another terminal:
   .bin/starter list --all
   temporal workflow query --workflow-id %[7]s --name status
 
+A new mobile ID in the place of an active one; the phone is in a third terminal:
+
+  .bin/starter get --user carl --lock --yes --qr-file %[11]s
+  .bin/starter phone scan %[11]s --dir %[5]s/phone --messaging %[5]s/messaging
+
+Without --qr-file the code stands in the terminal, from where 'phone scan -' takes it
+pasted, up to an empty line. A lock goes on to the same with --then-get; then 'get'
+joins it.
+
 In the Web UI, Start Workflow:
 
   Workflow ID    %[8]s
@@ -238,5 +261,6 @@ In the Web UI, Start Workflow:
 
 then on its page Send a Signal: next, or cancel. No input is needed.
 `, s.UIAddress, s.TemporalAddress, s.CA.PublicURL, s.HealthAddress, s.Dir, s.ConfigFile,
-		workflows.LockWorkflowID("mid-1001"), workflows.LockWorkflowID("mid-1002"), workflows.TaskQueue, workflows.Lock)
+		workflows.LockWorkflowID("mid-1001"), workflows.LockWorkflowID("mid-1002"), workflows.TaskQueue, workflows.Lock,
+		filepath.Join(s.Dir, "qr.png"))
 }

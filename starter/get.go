@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,9 +31,11 @@ func (p *program) getCommand() *cobra.Command {
 		Long: `Get writes a grant for the user, which is recorded in the audit, starts the
 process, and asks Next or Cancel; with --yes, Next is taken as pressed. It shows
 the QR code for the user's phone, and follows until the mobile ID is active. With
---lock, an active mobile ID of the user is locked first.
+--lock, an active mobile ID of the user is locked first. A Get that runs already, for
+example because a lock goes on to it, is joined.
 
-The QR code is a secret for the user alone: who scans it gets the mobile ID.
+The QR code is a secret for the user alone: who scans it gets the mobile ID. Where
+there is no phone, 'starter phone scan' is one.
 
 ` + exitCodesHelp,
 		Args: cobra.NoArgs,
@@ -200,7 +200,11 @@ func (p *program) showCode(ctx context.Context, a *applicant, status starter.Get
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(file, picture, 0o600)
+		if err := os.WriteFile(file, picture, 0o600); err != nil {
+			return err
+		}
+		fmt.Fprintf(p.err, "Scan %s with the app until %s.\n", file, when(provisioning.ExpiresAt))
+		return nil
 	}
 	text, err := messaging.QRText(provisioning.URI)
 	if err != nil {
@@ -211,16 +215,38 @@ func (p *program) showCode(ctx context.Context, a *applicant, status starter.Get
 	return nil
 }
 
-// getProgress shows a line per change of phase.
+// getProgress shows a line per change of phase. Of the last one the outcome tells.
 func (p *program) getProgress() func(starter.GetStatus) {
 	var last workflows.Phase
 	return func(s starter.GetStatus) {
-		if p.json || s.Phase == last {
+		if p.json || s.Phase == last || s.Phase == workflows.Closed {
 			return
 		}
 		last = s.Phase
-		fmt.Fprintln(p.err, s.Phase)
+		fmt.Fprintln(p.err, getPhase(s.Phase)+" ...")
 	}
+}
+
+// getPhases say what goes on, for whoever waits.
+var getPhases = map[workflows.Phase]string{
+	workflows.Validating:           "The request is looked at",
+	workflows.AwaitingConfirmation: "Next or Cancel is waited for",
+	workflows.LockingOld:           "The old mobile ID is being locked, and its certificates are being revoked at their CA",
+	workflows.Provisioning:         "Messaging is asked for a QR code",
+	workflows.AwaitingPhone:        "The phone is waited for",
+	workflows.Issuing:              "The CA certifies the phone's keys",
+	workflows.Installing:           "The phone takes its certificates",
+	workflows.Activating:           "The mobile ID is being made active",
+	workflows.TakingBack:           "It failed, and what was issued is being revoked",
+	workflows.NeedsOperator:        "It waits for an operator",
+}
+
+// getPhase is a phase in words, or as it is called if it has none.
+func getPhase(phase workflows.Phase) string {
+	if words, known := getPhases[phase]; known {
+		return words
+	}
+	return string(phase)
 }
 
 // printGet shows where a Get stands, unless it could not be read.
@@ -259,14 +285,8 @@ func getHeadline(s starter.GetStatus) string {
 	switch {
 	case s.Stored:
 		return "Stored. No worker answers now; it takes effect when one does.\n"
-	case s.Outcome == workflows.OutcomeActive:
-		return "The new mobile ID is active.\n"
-	case s.Outcome == workflows.OutcomeExpired:
-		return "Never answered, so the process has ended. Nothing was changed.\n"
-	case s.Outcome == workflows.OutcomeCancelled && s.Failure == nil:
-		return "Cancelled. Nothing was changed.\n"
 	case s.Outcome != "":
-		return "No mobile ID came of it: " + s.Failure.Message + ". Nothing is left behind.\n"
+		return getOutcome(s) + "\n"
 	case s.Failure != nil:
 		return "No mobile ID comes of it: " + s.Failure.Message + ". What was issued is being revoked.\n"
 	case s.Live != "":
@@ -274,7 +294,31 @@ func getHeadline(s starter.GetStatus) string {
 	case s.Phase == workflows.AwaitingConfirmation:
 		return fmt.Sprintf("Waits for Next or Cancel until %s.\n", when(s.Deadline))
 	case s.Phase == workflows.AwaitingPhone:
-		return fmt.Sprintf("The QR code waits to be scanned until %s.\n", s.Deadline.UTC().Format(time.RFC3339))
+		return fmt.Sprintf("The QR code waits to be scanned until %s.\n", when(s.Deadline))
 	}
-	return strings.ToUpper(string(s.Phase[:1])) + string(s.Phase[1:]) + ".\n"
+	return getPhase(s.Phase) + ".\n"
+}
+
+// getOutcome says what came of a Get that is closed.
+func getOutcome(s starter.GetStatus) string {
+	switch {
+	case s.Outcome == workflows.OutcomeActive:
+		return fmt.Sprintf("The new mobile ID %s is active: it is on the phone, with %d certificates.", s.MobileID, len(s.Certificates))
+	case s.Outcome == workflows.OutcomeExpired:
+		return "Never answered, so the process has ended. " + getUnchanged(s)
+	case s.Outcome == workflows.OutcomeCancelled && s.Failure == nil:
+		return "Cancelled. " + getUnchanged(s)
+	case s.Failure != nil:
+		return "No mobile ID came of it: " + s.Failure.Message + ". Nothing is left behind: what was issued is revoked."
+	}
+	return "It has ended: " + string(s.Outcome) + "."
+}
+
+// getUnchanged says what a Get has left that did not begin: an old mobile ID may have
+// been locked for it, and that is not undone.
+func getUnchanged(s starter.GetStatus) string {
+	if s.Lock != nil {
+		return "No new mobile ID was made; the lock of the old one stays."
+	}
+	return "Nothing was changed."
 }

@@ -13,9 +13,19 @@ func (p *program) messagingCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "messaging",
 		Short: "Run the embedded messaging server (never for production)",
-		Long: `Messaging is a small Smart ID Messaging for development: the product's REST API as
+		Long: fmt.Sprintf(`Messaging is a small Smart ID Messaging for development: the product's REST API as
 far as it is documented, and a phone's side for 'starter phone'. Its secrets lie
-unencrypted in its folder. Never use it in production.`,
+unencrypted in its folder. Never use it in production.
+
+'starter run' and 'starter demo' start one. A worker that uses another one needs, in
+its section messaging, the address that is printed as url, and from the folder
+
+  client_id %s        api_key_file %s        server_ca_file %s
+  callback_user %s    callback_password_file %s
+  attestation_file %s
+
+--callback-url is the worker's callback_address, as an URL.`,
+			embedded.ClientID, embedded.APIKeyFile, embedded.ServerCAFile, embedded.CallbackUser, embedded.CallbackPasswordFile, embedded.AttestationKeysFile),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return embedded.Run(cmd.Context(), options, func(a embedded.Addresses) {

@@ -21,8 +21,14 @@ func (p *program) phoneCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "phone",
 		Short: "A phone simulator for the embedded messaging server",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: `Phone stands for a phone with the app where there is none: in development and in
+tests. It speaks to 'starter messaging' alone.
+
+  starter get --user anna --qr-file qr.png    in one terminal, and in another one
+  starter phone scan qr.png
+  openssl x509 -noout -text -in .dev/phone/PROFILE/authentication.pem`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(p.phoneScanCommand())
 	return cmd
@@ -31,19 +37,25 @@ func (p *program) phoneCommand() *cobra.Command {
 func (p *program) phoneScanCommand() *cobra.Command {
 	var dir, messagingDir, misbehave string
 	cmd := &cobra.Command{
-		Use:   "scan CONTENT_OR_PNG",
+		Use:   "scan PNG | - | CONTENT",
 		Short: "Scan a QR code, make keys, and take the certificates",
-		Long: `Scan does what a person does with the app: it reads the QR code, given as its
-content or as a PNG file, shows what it is asked, makes the keys, sends what it
-has signed, waits for the certificates, and proves with a signature that it holds
-the keys. Keys and certificates lie in its folder.`,
+		Long: `Scan does what a person does with the app: it reads the QR code, shows what it is
+asked, makes the keys, sends what it has signed, waits for the certificates, and
+proves with a signature that it holds the keys.
+
+The code is a PNG file; or -, which reads what 'starter get' shows in a terminal,
+for example pasted; or the content of the code as it is, which others on this
+machine can see then.
+
+Of each profile its folder has the keys and the certificates: KEY.key as PKCS #8,
+KEY.pem with the chain.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			wrong := phone.Misbehaviour(misbehave)
 			if wrong != phone.WellBehaved && !slices.Contains(phone.Misbehaviours, wrong) {
 				return fmt.Errorf("%w: --misbehave is none of %v", errUsage, phone.Misbehaviours)
 			}
-			content, err := readCode(args[0])
+			content, err := p.readCode(args[0])
 			if err != nil {
 				return err
 			}
@@ -67,9 +79,13 @@ the keys. Keys and certificates lie in its folder.`,
 	return cmd
 }
 
-// readCode takes the content of a QR code as it is, or from a picture.
-func readCode(argument string) (string, error) {
-	if !strings.HasSuffix(strings.ToLower(argument), ".png") {
+// readCode takes the content of a QR code from a terminal, from a picture, or as it
+// is.
+func (p *program) readCode(argument string) (string, error) {
+	switch {
+	case argument == "-":
+		return phone.ReadTerminal(p.in)
+	case !strings.HasSuffix(strings.ToLower(argument), ".png"):
 		return argument, nil
 	}
 	picture, err := os.ReadFile(argument) //nolint:gosec // named on the command line

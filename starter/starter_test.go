@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -20,6 +19,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mobileid"
+	"mobileid/activities/ca"
+	"mobileid/activities/ca/devca"
+	"mobileid/activities/messaging/phone"
 	"mobileid/starter/client"
 	"mobileid/starter/demo"
 	"mobileid/starter/stack"
@@ -73,8 +75,7 @@ func TestDemoAndCommandLine(t *testing.T) {
 	built := build(t)
 	t.Chdir(t.TempDir())
 	p := &program{in: strings.NewReader(""), out: &bytes.Buffer{}, err: &bytes.Buffer{}}
-	root := p.command()
-	require.NotNil(t, root)
+	require.NotNil(t, p.command())
 	// The stack points these at itself.
 	t.Setenv("MOBILEID_CONFIG", "")
 	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
@@ -88,9 +89,14 @@ func TestDemoAndCommandLine(t *testing.T) {
 	err := p.onStackOf(ctx, stack.Options{
 		Dir: ".dev", Starter: built.starter, Worker: built.worker, Temporal: built.temporal, Progress: out, Fresh: true,
 	}, func(ctx context.Context, d *demo.Demo) error {
-		require.NoError(t, errors.Join(d.Play(ctx), d.ReadBack(ctx)), out.String())
+		require.NoError(t, p.playDemo(ctx, d), out.String())
+		require.NotContains(t, out.String(), "NOT AS IT MUST BE")
+		require.Equal(t, 10, strings.Count(out.String(), "✓"), "five mobile IDs with two certificates each: %s", out)
 		t.Run("sqlite says the end states", func(t *testing.T) { checkSQLite(t) })
 		t.Run("openssl says the end states", func(t *testing.T) { checkOpenSSL(t, d.Stack.CA.PublicURL) })
+		t.Run("openssl signs with the new phone", func(t *testing.T) { checkPhone(t) })
+		t.Run("the code on the terminal is spent", func(t *testing.T) { checkSpentCode(t, out.String()) })
+		t.Run("demo sees what is not so", func(t *testing.T) { checkDemoSees(ctx, t, p, d) })
 		t.Run("command line", func(t *testing.T) { checkCommandLine(t) })
 		t.Run("worker answers its probes", func(t *testing.T) { checkProbes(t, d.Stack.HealthAddress) })
 		t.Run("worker lets running activities end", func(t *testing.T) { checkGracefulStop(t, d) })
@@ -140,13 +146,104 @@ func checkSQLite(t *testing.T) {
 	output, err := exec.CommandContext(t.Context(), path, ".dev/im.db",
 		`SELECT m.id, m.state, c.state, count(*) FROM mobile_ids m JOIN certificates c ON c.mobile_id = m.id GROUP BY 1, 2, 3 ORDER BY 1`).CombinedOutput()
 	require.NoError(t, err, "%s", output)
-	require.Equal(t, "mid-1001|locked|revoked|2\nmid-1002|active|valid|2\nmid-1003|active|valid|2\n", string(output))
+	fresh := newMobileID(t)
+	require.ElementsMatch(t, []string{
+		"mid-1001|locked|revoked|2", "mid-1002|active|valid|2", "mid-1003|active|valid|2", "mid-1004|locked|revoked|2", fresh + "|active|valid|2",
+	}, strings.Fields(string(output)))
+}
+
+// newMobileID is the id of the mobile ID that Eva has got.
+func newMobileID(t *testing.T) string {
+	t.Helper()
+	output, err := exec.CommandContext(t.Context(), "sqlite3", ".dev/im.db",
+		`SELECT id FROM mobile_ids WHERE owner = 'eva' AND state = 'active'`).CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	return strings.TrimSpace(string(output))
+}
+
+// phoneFile is a file of the one profile that Eva's phone has.
+func phoneFile(t *testing.T, name string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(".dev", "phone", "*", name))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	return files[0]
+}
+
+// checkPhone has openssl use what the phone has.
+func checkPhone(t *testing.T) {
+	key, certificate := phoneFile(t, "signature.key"), phoneFile(t, "signature.pem")
+	dir := t.TempDir()
+	public, signed, document := filepath.Join(dir, "public.pem"), filepath.Join(dir, "signed"), ".dev/config.yaml"
+	for _, args := range [][]string{
+		{"x509", "-in", certificate, "-noout", "-pubkey", "-out", public},
+		{"dgst", "-sha256", "-sign", key, "-out", signed, document},
+		{"dgst", "-sha256", "-verify", public, "-signature", signed, document},
+	} {
+		output, err := openssl(t, args...)
+		require.NoError(t, err, output)
+	}
+}
+
+// checkSpentCode scans once more what stands on the terminal.
+func checkSpentCode(t *testing.T, screen string) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out, errs bytes.Buffer
+	code := execute(ctx, []string{"phone", "scan", "-", "--dir", t.TempDir()}, strings.NewReader(screen), &out, &errs)
+	require.Equal(t, exitError, code, out.String())
+	require.Contains(t, errs.String(), phone.ErrGone.Error())
+	code = execute(ctx, []string{"phone", "scan", "-"}, strings.NewReader("no code"), &out, &errs)
+	require.Equal(t, exitError, code, out.String())
+	require.Contains(t, errs.String(), "read QR code")
+}
+
+// checkDemoSees revokes a certificate of the new mobile ID behind everybody's back.
+func checkDemoSees(ctx context.Context, t *testing.T, p *program, d *demo.Demo) {
+	m, err := d.Store.MobileID(ctx, newMobileID(t))
+	require.NoError(t, err)
+	driver, err := devca.NewDriver(devca.DriverOptions{
+		URL: d.Stack.CA.APIURL, ClientCertFile: ".dev/ca/client.pem", ClientKeyFile: ".dev/ca/client.key", ServerCAFile: ".dev/ca/tls-ca.pem",
+	})
+	require.NoError(t, err)
+	defer driver.Close()
+	c := m.Certificates[0]
+	_, err = driver.Revoke(ctx, ca.Certificate{CertificateID: c.CertificateID, DER: c.DER}, mobileid.KeyCompromise)
+	require.NoError(t, err)
+	err = d.ReadBack(ctx)
+	require.ErrorContains(t, err, "certificate "+c.Serial+" of "+m.ID+": valid in IM")
+	require.ErrorContains(t, err, "revoked by OCSP; must be valid and good")
+	require.NotContains(t, err.Error(), "\n", "and nothing else differs")
+	require.Equal(t, exitError, p.report(err))
+}
+
+// A demo that does not come out as it must says so, and its exit code does: here the
+// new mobile ID has no certificate to log in with.
+func TestDemoFails(t *testing.T) {
+	built := build(t)
+	cmd := exec.CommandContext(t.Context(), built.starter, "demo")
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "MOBILEID_GET_AUTHENTICATION=false",
+		"PATH="+filepath.Dir(built.temporal)+string(os.PathListSeparator)+os.Getenv("PATH"))
+	output, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit, "%s", output)
+	require.Equal(t, exitError, exit.ExitCode(), "%s", output)
+	require.Contains(t, string(output), "Eva signs with her new phone\n   → the signature verifies", "until there all is well")
+	require.Contains(t, string(output), "Eva logs in with her new phone\n   → NOT AS IT MUST BE")
+	require.Contains(t, string(output), "has certificates: 1, must be: 2")
+	require.NotContains(t, string(output), "All end states are as they must be.")
+	require.Contains(t, string(output), "stopping what was started")
 }
 
 func checkOpenSSL(t *testing.T, publicURL string) {
 	for _, profile := range []string{"authentication", "signature"} {
-		for id, revoked := range map[string]bool{"mid-1001": true, "mid-1003": false} {
-			file := fmt.Sprintf(".dev/certificates/%s-%s.pem", id, profile)
+		for file, revoked := range map[string]bool{
+			".dev/certificates/mid-1001-" + profile + ".pem": true,
+			".dev/certificates/mid-1003-" + profile + ".pem": false,
+			".dev/certificates/mid-1004-" + profile + ".pem": true,
+			phoneFile(t, profile+".pem"):                     false,
+		} {
 			output, err := openssl(t, "verify", "-crl_check", "-CAfile", ".dev/ca/ca.pem", "-CRLfile", ".dev/ca/crl.pem", file)
 			status, ocspErr := openssl(t, "ocsp", "-issuer", ".dev/ca/ca.pem", "-cert", file, "-url", publicURL+"/ocsp", "-CAfile", ".dev/ca/ca.pem", "-no_nonce")
 			require.NoError(t, ocspErr, status)

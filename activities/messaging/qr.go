@@ -12,7 +12,7 @@ const qrSize = 512
 
 // QR draws an uri as a QR code. The picture is as secret as the uri.
 func QR(uri string) (png []byte, err error) {
-	code, err := newQR(uri)
+	code, err := newQR(uri, qrcode.Medium)
 	if err != nil {
 		return nil, err
 	}
@@ -20,18 +20,19 @@ func QR(uri string) (png []byte, err error) {
 }
 
 // QRText draws an uri for a terminal with a dark background, two rows of the code
-// a line. It is as secret as the uri.
+// a line, and with the least correction of errors, which keeps it small: nothing
+// spoils a code on a screen. It is as secret as the uri.
 func QRText(uri string) (string, error) {
-	code, err := newQR(uri)
+	code, err := newQR(uri, qrcode.Low)
 	if err != nil {
 		return "", err
 	}
 	return code.ToSmallString(false), nil
 }
 
-func newQR(uri string) (*qrcode.QRCode, error) {
+func newQR(uri string, correction qrcode.RecoveryLevel) (*qrcode.QRCode, error) {
 	if uri == "" || len(uri) > maxURI {
 		return nil, fmt.Errorf("draw QR code: the uri must have 1 to %d bytes", maxURI)
 	}
-	return qrcode.New(uri, qrcode.Medium)
+	return qrcode.New(uri, correction)
 }

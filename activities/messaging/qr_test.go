@@ -5,6 +5,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"io"
 	"os/exec"
 	"strings"
 	"testing"
@@ -61,7 +62,46 @@ func TestQRIsReadByZBar(t *testing.T) {
 	}
 }
 
+// TestQRTextIsReadByThePhone shows a phone what a terminal shows.
 func TestQRTextIsReadByThePhone(t *testing.T) {
+	text, err := messaging.QRText(uri)
+	require.NoError(t, err)
+	lines := strings.SplitAfter(text, "\n")
+	around := func(before, after string) string {
+		return "Scan this:\n\n" + before + strings.Join(lines[:len(lines)-1], after+before) + after + "\nawaitingPhone\n"
+	}
+	short := strings.Join(lines[:len(lines)/2], "")
+	for _, row := range []struct{ name, screen string }{
+		{"alone", text},
+		{"without the end of the last line", strings.TrimSuffix(text, "\n")},
+		{"among other words", around("", "")},
+		{"with a margin", around("    ", "")},
+		{"with colours", around("\x1b[97;40m", "\x1b[0m")},
+		{"with carriage returns", strings.ReplaceAll(text, "\n", "\r\n")},
+		{"after one that is cut short", short + "\n" + text},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			content, err := phone.ReadTerminal(strings.NewReader(row.screen))
+			require.NoError(t, err)
+			require.Equal(t, uri, content)
+		})
+	}
+}
+
+// A terminal goes on for as long as whoever writes to it.
+func TestTerminalIsReadUpToTheCode(t *testing.T) {
+	text, err := messaging.QRText(uri)
+	require.NoError(t, err)
+	screen, writer := io.Pipe()
+	defer screen.Close()
+	go func() { _, _ = io.WriteString(writer, text+"\n") }()
+	content, err := phone.ReadTerminal(screen)
+	require.NoError(t, err)
+	require.Equal(t, uri, content)
+}
+
+// A photograph of a terminal is as good as its characters.
+func TestPhotographedQRTextIsReadByThePhone(t *testing.T) {
 	text, err := messaging.QRText(uri)
 	require.NoError(t, err)
 	content, err := phone.ReadPNG(bytes.NewReader(onTerminal(t, text)))

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"mobileid"
-	"mobileid/activities/ca/devca"
 	"mobileid/activities/ca/stepca"
 	"mobileid/starter/client"
 	"mobileid/starter/stack/smallstep"
@@ -28,9 +27,6 @@ const (
 	dora      = "dora"
 	doras     = "mid-2001"
 	bystander = "mid-2002"
-
-	// patience is how long the scene waits for what must come.
-	patience = time.Minute
 )
 
 // StepCA is how configuration calls the second CA.
@@ -122,7 +118,7 @@ func (d *Demo) prepareCAs(ctx context.Context, step *smallstep.Server) error {
 		return err
 	}
 	for _, id := range []string{doras, bystander} {
-		own, err := d.issue(ctx, person{id: dora, name: user.Name, mobileID: id}, string(devca.ProfileAuthentication))
+		own, err := d.issue(ctx, person{id: dora, name: user.Name, mobileID: id}, authentication)
 		if err != nil {
 			return err
 		}
@@ -131,7 +127,7 @@ func (d *Demo) prepareCAs(ctx context.Context, step *smallstep.Server) error {
 			return err
 		}
 		m := mobileid.MobileID{ID: id, Name: "MobileID " + user.Name, Owner: user, State: mobileid.Active}
-		for _, certificate := range []*x509.Certificate{own, other} {
+		for _, certificate := range []*x509.Certificate{own.Leaf, other} {
 			kept, err := mobileid.NewCertificate(certificate, mobileid.CertificateValid)
 			if err != nil {
 				return err
@@ -188,13 +184,13 @@ func (d *Demo) readBackCAs(ctx context.Context, step *smallstep.Server) error {
 			ca, list, byOCSP := StepCA, inStepCA, "-"
 			if certificate.CheckSignatureFrom(d.issuer) == nil {
 				ca, list = "devca", inDevca
-				if byOCSP, err = d.askOCSP(ctx, certificate); err != nil {
+				if byOCSP, err = askOCSP(ctx, certificate, d.issuer); err != nil {
 					return err
 				}
 			}
-			inCRL := "good"
+			inCRL := good
 			if list[certificate.SerialNumber.String()] {
-				inCRL = "revoked"
+				inCRL = revoked
 			}
 			mark := "✓"
 			if m.State != want.state || c.State != want.certificate || inCRL != want.published || byOCSP != want.published && byOCSP != "-" {

@@ -124,7 +124,7 @@ func (s *Stack) say(format string, args ...any) {
 var state = []string{
 	"im.db", "im.db-wal", "im.db-shm", "temporal.db", "temporal.db-wal", "temporal.db-shm",
 	"ca", "certificates", "log", "config.yaml", "audit.key", "checkpoints", "temporal-server.yaml", "step-ca",
-	"messaging", "phone", "mail",
+	"messaging", "phone", "qr.png", "mail",
 }
 
 // prepare makes the folder ours: a second run in it would remove the state of
@@ -299,6 +299,15 @@ func (s *Stack) store() map[string]any {
 func (s *Stack) Run(name, program string, args ...string) error {
 	_, err := s.spawn(name, program, args, s.Environment())
 	return err
+}
+
+// Command returns a command line of the starter that uses the installation, for the
+// caller to run. It does not outlive this process.
+func (s *Stack) Command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, s.options.Starter, args...) //nolint:gosec // the program that the caller names
+	cmd.Env = append(os.Environ(), s.Environment()...)
+	cmd.SysProcAttr = dieWithParent()
+	return cmd
 }
 
 // MeasureWorkerStart starts another worker, returns how long it took until it was

@@ -39,6 +39,25 @@ func TestReadPNGRefuses(t *testing.T) {
 	}
 }
 
+func TestReadTerminalRefuses(t *testing.T) {
+	dark := strings.Repeat(strings.Repeat("█", 40)+"\n", 30)
+	for _, row := range []struct{ name, screen, words string }{
+		{"nothing", "", "there is none"},
+		{"words alone", "secret\n", "there is none"},
+		{"a box", dark, "there is none"},
+		{"higher than any code", strings.Repeat(dark, 10), "there is none"},
+		{"wider than any code", strings.Repeat(strings.Repeat("█", 400)+"\n", 30), "there is none"},
+		{"a line without end", strings.Repeat("secret", 1<<15), "too long"},
+		{"a screen without end", strings.Repeat("secret\n", maxScreen), "there is none"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			_, err := ReadTerminal(strings.NewReader(row.screen))
+			require.ErrorContains(t, err, row.words)
+			require.NotContains(t, err.Error(), "secret")
+		})
+	}
+}
+
 func TestProfileWithoutCertificates(t *testing.T) {
 	dir := t.TempDir()
 	signer, err := makeKey(messaging.P256, false)
