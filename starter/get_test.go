@@ -111,8 +111,46 @@ func (g *getting) commandLine(ctx context.Context, t *testing.T) {
 	require.Equal(t, exitDone, code, stderr)
 	require.Contains(t, stdout, "granted")
 	require.Regexp(t, `for +bert`, stdout)
-	code, _, stderr = g.command(t, "get", "cancel", "--user", "bert")
+	code, stdout, stderr = g.command(t, "get", "cancel", "--user", "bert")
 	require.Equal(t, exitDone, code, stderr)
+	require.Contains(t, stdout, "Cancelled. No new mobile ID was made; the lock of the old one stays.")
+}
+
+// What a Get says of itself is true, and in words.
+func TestGetHeadline(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	status := func(change func(*client.GetStatus)) client.GetStatus {
+		var s client.GetStatus
+		s.MobileID, s.Phase = "mid-2", workflows.Closed
+		change(&s)
+		return s
+	}
+	failure := &mobileid.Failure{Type: mobileid.FailurePhoneSilent, Message: "the phone did not answer in time"}
+	locked := &workflows.Execution{WorkflowID: workflows.LockWorkflowID("mid-1")}
+	for _, row := range []struct {
+		name   string
+		status client.GetStatus
+		says   string
+	}{
+		{"no worker", client.GetStatus{Stored: true}, "Stored. No worker answers now"},
+		{"active", status(func(s *client.GetStatus) {
+			s.Outcome, s.Certificates = workflows.OutcomeActive, make([]mobileid.CertificateResult, 2)
+		}), "The new mobile ID mid-2 is active: it is on the phone, with 2 certificates."},
+		{"cancelled", status(func(s *client.GetStatus) { s.Outcome = workflows.OutcomeCancelled }), "Cancelled. Nothing was changed."},
+		{"cancelled after a lock", status(func(s *client.GetStatus) { s.Outcome, s.Lock = workflows.OutcomeCancelled, locked }), "the lock of the old one stays"},
+		{"expired", status(func(s *client.GetStatus) { s.Outcome = workflows.OutcomeExpired }), "Never answered, so the process has ended. Nothing was changed."},
+		{"expired after a lock", status(func(s *client.GetStatus) { s.Outcome, s.Lock = workflows.OutcomeExpired, locked }), "the lock of the old one stays"},
+		{"failed", status(func(s *client.GetStatus) { s.Outcome, s.Failure = workflows.OutcomeFailed, failure }), "No mobile ID came of it: the phone did not answer in time. Nothing is left behind"},
+		{"being taken back", status(func(s *client.GetStatus) { s.Phase, s.Failure = workflows.TakingBack, failure }), "What was issued is being revoked."},
+		{"an old one", status(func(s *client.GetStatus) {
+			s.Phase, s.Live, s.Deadline = workflows.AwaitingConfirmation, "mid-1", at
+		}), "Mobile ID mid-1 is active: lock it first (--lock), or keep it, until 2026-03-01T12:00:00Z."},
+		{"unanswered", status(func(s *client.GetStatus) { s.Phase, s.Deadline = workflows.AwaitingConfirmation, at }), "Waits for Next or Cancel until 2026"},
+		{"shown", status(func(s *client.GetStatus) { s.Phase, s.Deadline = workflows.AwaitingPhone, at }), "The QR code waits to be scanned until 2026"},
+		{"under way", status(func(s *client.GetStatus) { s.Phase = workflows.Issuing }), "The CA certifies the phone's keys."},
+	} {
+		t.Run(row.name, func(t *testing.T) { require.Contains(t, getHeadline(row.status), row.says) })
+	}
 }
 
 // commandLineAlone gets a mobile ID by nothing but commands, those of the phone, too.
@@ -126,7 +164,9 @@ func (g *getting) commandLineAlone(ctx context.Context, t *testing.T) {
 		defer close(got)
 		code, stdout, stderr := g.command(t, "get", "--user", "dora", "--yes", "--qr-file", picture)
 		assert.Equal(t, exitDone, code, stderr)
-		assert.Contains(t, stdout, "The new mobile ID is active.")
+		assert.Regexp(t, `^The new mobile ID mid-[0-9a-f]{32} is active: it is on the phone, with 2 certificates\.\n`, stdout)
+		assert.Contains(t, stderr, "Scan "+picture+" with the app until ")
+		assert.Contains(t, stderr, "The phone is waited for ...\n")
 	}()
 	require.Eventually(t, func() bool {
 		text, err := os.ReadFile(picture)
@@ -152,7 +192,7 @@ func (g *getting) commandLineAlone(ctx context.Context, t *testing.T) {
 	}
 	code, stdout, stderr := g.command(t, "phone", "scan", picture, "--dir", filepath.Join(g.demo.Stack.Dir, "phone"), "--messaging", filepath.Join(g.demo.Stack.Dir, "messaging"))
 	require.Equal(t, exitDone, code, stderr)
-	require.Contains(t, stdout, "it holds the key")
+	require.Contains(t, stdout, `The phone has "MobileID Dora Dahl"`)
 	<-got
 }
 
