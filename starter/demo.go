@@ -194,7 +194,7 @@ func (p *program) onStackOf(ctx context.Context, options stack.Options, act func
 	}
 	d := &demo.Demo{
 		Out: p.out, Stack: s, Store: store, Locks: starter.New(temporal, c.TaskQueue),
-		Gets: starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(key)),
+		Gets: starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(key)), Terminal: isTerminal(p.out),
 	}
 	if err := d.Prepare(ctx); err != nil {
 		return err

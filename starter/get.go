@@ -210,6 +210,9 @@ func (p *program) showCode(ctx context.Context, a *applicant, status starter.Get
 	if err != nil {
 		return err
 	}
+	if isTerminal(p.err) {
+		text = messaging.InColours(text)
+	}
 	// Beside the output, which may be kept.
 	fmt.Fprintf(p.err, "Scan with the app until %s:\n\n%s\n", when(provisioning.ExpiresAt), text)
 	return nil

@@ -2,6 +2,7 @@ package messaging
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/skip2/go-qrcode"
 )
@@ -28,6 +29,17 @@ func QRText(uri string) (string, error) {
 		return "", err
 	}
 	return code.ToSmallString(false), nil
+}
+
+// InColours returns the text of QRText for terminals of any colours: in white on
+// black, by sequences of ECMA-48 (SGR). Many a reader does not take a code whose dark
+// and light are exchanged.
+func InColours(text string) string {
+	var coloured strings.Builder
+	for line := range strings.Lines(text) {
+		coloured.WriteString("\x1b[97;40m" + strings.TrimSuffix(line, "\n") + "\x1b[0m\n")
+	}
+	return coloured.String()
 }
 
 func newQR(uri string, correction qrcode.RecoveryLevel) (*qrcode.QRCode, error) {

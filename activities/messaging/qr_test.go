@@ -67,16 +67,17 @@ func TestQRTextIsReadByThePhone(t *testing.T) {
 	text, err := messaging.QRText(uri)
 	require.NoError(t, err)
 	lines := strings.SplitAfter(text, "\n")
-	around := func(before, after string) string {
-		return "Scan this:\n\n" + before + strings.Join(lines[:len(lines)-1], after+before) + after + "\nawaitingPhone\n"
+	around := func(margin string) string {
+		return "Scan this:\n\n" + margin + strings.Join(lines[:len(lines)-1], margin) + "\nThe phone is waited for ...\n"
 	}
 	short := strings.Join(lines[:len(lines)/2], "")
 	for _, row := range []struct{ name, screen string }{
 		{"alone", text},
 		{"without the end of the last line", strings.TrimSuffix(text, "\n")},
-		{"among other words", around("", "")},
-		{"with a margin", around("    ", "")},
-		{"with colours", around("\x1b[97;40m", "\x1b[0m")},
+		{"among other words", around("")},
+		{"with a margin", around("    ")},
+		{"in colours", messaging.InColours(text)},
+		{"in colours and with a margin", "words\n  " + strings.ReplaceAll(messaging.InColours(text), "\n", "\n  ")},
 		{"with carriage returns", strings.ReplaceAll(text, "\n", "\r\n")},
 		{"after one that is cut short", short + "\n" + text},
 	} {

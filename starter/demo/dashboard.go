@@ -124,6 +124,9 @@ func (d *Demo) getOnNewPhone(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if d.Terminal {
+		code = messaging.InColours(code)
+	}
 	var screen bytes.Buffer // what the terminal shows, and nothing else
 	fmt.Fprintf(io.MultiWriter(d.Out, &screen), "\n%s\n", indent(code))
 	if d.dashboard.phone, err = d.scan(ctx, &screen); err != nil {

@@ -38,6 +38,8 @@ type Demo struct {
 	Store *identitymanager.Store
 	Locks *client.Client
 	Gets  *client.Gets
+	// Terminal reports that Out is a terminal, which can show colours.
+	Terminal bool
 
 	driver    *devca.Driver
 	issuer    *x509.Certificate

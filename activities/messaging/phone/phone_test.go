@@ -45,8 +45,6 @@ func TestReadTerminalRefuses(t *testing.T) {
 		{"nothing", "", "there is none"},
 		{"words alone", "secret\n", "there is none"},
 		{"a box", dark, "there is none"},
-		{"higher than any code", strings.Repeat(dark, 10), "there is none"},
-		{"wider than any code", strings.Repeat(strings.Repeat("█", 400)+"\n", 30), "there is none"},
 		{"a line without end", strings.Repeat("secret", 1<<15), "too long"},
 		{"a screen without end", strings.Repeat("secret\n", maxScreen), "there is none"},
 	} {
@@ -56,6 +54,11 @@ func TestReadTerminalRefuses(t *testing.T) {
 			require.NotContains(t, err.Error(), "secret")
 		})
 	}
+}
+
+func TestNoCodeIsWiderThanTheWidest(t *testing.T) {
+	require.Len(t, codeLine(strings.Repeat("█", maxModules)), maxModules)
+	require.Empty(t, codeLine(strings.Repeat("█", maxModules+1)))
 }
 
 func TestProfileWithoutCertificates(t *testing.T) {
