@@ -48,7 +48,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
-demo: build $(TEMPORAL) ## lock mobile IDs on real parts, check the end states, stop again
+demo: build $(TEMPORAL) ## lock mobile IDs and get one on real parts, check the end states, stop again
 	@$(BIN)/starter demo
 
 .PHONY: demo-cas
