@@ -79,6 +79,7 @@ func (c Config) check(f *Faults) {
 	}
 	oneOf(f, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(f, "log.format", c.Log.Format, "text", "json")
+	c.CodecServer.check(f)
 	names := map[string]bool{}
 	for i, ca := range c.CAs {
 		key := fmt.Sprintf("cas[%d]", i)

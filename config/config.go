@@ -50,6 +50,8 @@ type Config struct {
 	Reconciliation   Reconciliation   `mapstructure:"reconciliation" doc:"What finds and finishes mobile IDs that a process has left between two states"`
 	Worker           Worker           `mapstructure:"worker" doc:"The worker program"`
 	Log              Log              `mapstructure:"log" doc:"Logs, on standard error"`
+	Encryption       Encryption       `mapstructure:"encryption" doc:"Encryption of what histories hold; the same for workers, starter and backends"`
+	CodecServer      CodecServer      `mapstructure:"codec_server" doc:"The codec server, 'starter codec serve'"`
 }
 
 // Store says where Identity Manager's data lies.
@@ -190,7 +192,8 @@ func Default() Config {
 			Cache:         2_000,
 			Activities:    200,
 		},
-		Log: Log{Level: "info", Format: "text"},
+		Log:         Log{Level: "info", Format: "text"},
+		CodecServer: defaultCodecServer(),
 	}
 }
 
@@ -227,7 +230,9 @@ func defaultText(s setting) string {
 	if s.value.IsZero() {
 		return ""
 	}
-	if list, ok := s.value.Interface().([]string); ok {
+	if list, ok := s.value.Interface().([]string); ok && len(list) == 0 {
+		return ""
+	} else if ok {
 		return fmt.Sprintf(" (default %s)", strings.Join(list, ","))
 	}
 	return fmt.Sprintf(" (default %v)", s.value.Interface())

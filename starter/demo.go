@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
 
 	"mobileid/activities/identitymanager"
 	"mobileid/config"
@@ -183,9 +181,9 @@ func (p *program) onStackOf(ctx context.Context, options stack.Options, act func
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	temporal, err := client.DialContext(ctx, client.Options{HostPort: s.TemporalAddress, Logger: log.NewStructuredLogger(discard())})
+	temporal, _, err := p.connect(ctx) // setupStack has told where it is
 	if err != nil {
-		return fmt.Errorf("connect to Temporal: %w", err)
+		return err
 	}
 	defer temporal.Close()
 	key, err := config.GetHashKey(c)
@@ -193,8 +191,8 @@ func (p *program) onStackOf(ctx context.Context, options stack.Options, act func
 		return err
 	}
 	d := &demo.Demo{
-		Out: p.out, Stack: s, Store: store, Locks: starter.New(temporal, c.TaskQueue),
-		Gets: starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(key)), Terminal: isTerminal(p.out),
+		Out: p.out, Stack: s, Store: store, Locks: starter.New(temporal, c.TaskQueue, starter.WithFailures(p.failures)),
+		Gets: starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(key), starter.WithFailures(p.failures)), Terminal: isTerminal(p.out),
 	}
 	if err := d.Prepare(ctx); err != nil {
 		return err

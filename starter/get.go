@@ -122,7 +122,7 @@ func (p *program) withApplicant(ctx context.Context, w *who, act func(context.Co
 		return err
 	}
 	defer temporal.Close()
-	gets := starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(key))
+	gets := starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(key), starter.WithFailures(p.failures))
 	// A shell is an operator's, whoever the user is.
 	by := who{by: w.by}.operator()
 	return act(ctx, &applicant{Applicant: gets.User(w.user, by), store: store, user: w.user, by: by, c: c})

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/term"
 
 	"mobileid"
+	"mobileid/activities"
+	"mobileid/config"
 	starter "mobileid/starter/client"
 	"mobileid/workflows"
 )
@@ -220,11 +222,30 @@ func (p *program) statusCommand() *cobra.Command {
 
 func (p *program) listCommand() *cobra.Command {
 	var filter starter.ListFilter
+	var user string
+	var printQuery bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the locks that are under way",
-		Args:  cobra.NoArgs,
+		Long: `List shows the locks that are under way. With --user it finds those of one owner
+also where the search attributes show owners hashed. With --print-query it prints
+what to search for, and leaves the search to others:
+
+  temporal workflow list --query "$(starter list --user anna --print-query)"
+  tctl workflow list --query "$(starter list --user anna --print-query)"`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.config()
+			if err != nil {
+				return err
+			}
+			if filter.User, err = userAttribute(c.SearchAttributes, user); err != nil {
+				return err
+			}
+			if printQuery {
+				fmt.Fprintln(p.out, filter.Query(time.Now()))
+				return nil
+			}
 			temporal, c, err := p.connect(cmd.Context())
 			if err != nil {
 				return err
@@ -240,8 +261,29 @@ func (p *program) listCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&filter.Closed, "all", false, "also those that have ended")
 	cmd.Flags().BoolVar(&filter.NeedsOperator, "needs-operator", false, "only those that wait for an operator")
 	cmd.Flags().DurationVar(&filter.OverdueAfter, "overdue", 0, "only those whose Next is longer ago than this, for example 15m")
+	cmd.Flags().StringVar(&user, "user", "", "only those of this owner")
+	cmd.Flags().BoolVar(&printQuery, "print-query", false, "print the query for Temporal's list, and do not run it")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 0, "at most so many (default 1000)")
 	return cmd
+}
+
+// userAttribute is how a user stands in search attribute MobileIdUser; empty for
+// nobody.
+func userAttribute(c config.SearchAttributes, userID string) (string, error) {
+	if userID == "" {
+		return "", nil
+	}
+	if !c.Enabled || activities.UserAttribute(c.User) == activities.UserOff {
+		return "", fmt.Errorf("%w: --user: search attributes do not tell of users here (search_attributes.user)", errUsage)
+	}
+	if activities.UserAttribute(c.User) == activities.UserPlain {
+		return userID, nil
+	}
+	key, err := config.ReadKey("search_attributes.hash_key_file", c.HashKeyFile)
+	if err != nil {
+		return "", err
+	}
+	return activities.HashUser(key, userID), nil
 }
 
 // onMobileID makes a command that acts on one mobile ID on somebody's behalf.

@@ -13,10 +13,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 
 	"mobileid"
 	"mobileid/config"
+	"mobileid/encryption"
 	starter "mobileid/starter/client"
 	"mobileid/starter/stack"
 	"mobileid/workflows"
@@ -74,6 +76,7 @@ type program struct {
 	out, err io.Writer
 	json     bool
 	config   func() (config.Config, error)
+	failures converter.FailureConverter // of the connection to Temporal; nil: the SDK's own
 
 	// setupMore, if not nil, prepares what a stack has beside the usual parts.
 	setupMore func(ctx context.Context, s *stack.Stack) error
@@ -111,7 +114,7 @@ Every setting of config.yaml is a flag, too (--store.dsn), and a variable
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.AddCommand(
 		p.lockCommand(), p.nextCommand(), p.cancelCommand(), p.retryCommand(), p.statusCommand(), p.listCommand(),
-		p.getCommand(), p.caCommand(), p.auditCommand(), p.reconcileCommand(), p.setupCommand(), p.devcaCommand(), p.messagingCommand(), p.phoneCommand(), p.demoCommand(), p.demoCAsCommand(), p.runCommand(), p.benchCommand(), p.benchWorkerCommand(),
+		p.getCommand(), p.caCommand(), p.auditCommand(), p.reconcileCommand(), p.setupCommand(), p.codecCommand(), p.devcaCommand(), p.messagingCommand(), p.phoneCommand(), p.demoCommand(), p.demoCAsCommand(), p.runCommand(), p.benchCommand(), p.benchWorkerCommand(),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
@@ -156,6 +159,12 @@ func (p *program) connect(ctx context.Context) (client.Client, config.Config, er
 	if err != nil {
 		return nil, c, err
 	}
+	keyset, err := encryption.Configured(c.Encryption, func(err error) { fmt.Fprintln(p.err, "starter:", err) })
+	if err != nil {
+		return nil, c, err
+	}
+	keyset.ForClient(&options)
+	p.failures = options.FailureConverter
 	// What goes wrong is told as the command's error; the SDK has nothing to add.
 	options.Logger = log.NewStructuredLogger(discard())
 	temporal, err := client.DialContext(ctx, options)
@@ -171,7 +180,7 @@ func (p *program) caller(ctx context.Context, user, by string) (*starter.Caller,
 	if err != nil {
 		return nil, nil, err
 	}
-	library := starter.New(temporal, c.TaskQueue)
+	library := starter.New(temporal, c.TaskQueue, starter.WithFailures(p.failures))
 	if user != "" && by == "" {
 		return library.User(user), temporal.Close, nil
 	}

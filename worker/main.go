@@ -32,6 +32,7 @@ import (
 	"mobileid/activities/ca/configured"
 	"mobileid/activities/identitymanager"
 	"mobileid/config"
+	"mobileid/encryption"
 	"mobileid/workflows"
 )
 
@@ -81,6 +82,13 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	keyset, err := encryption.Configured(c.Encryption, func(err error) {
+		log.Error("Changed keyset file is of no use; the keys from before stay in use", zap.Error(err))
+	})
+	if err != nil {
+		return err
+	}
+	keyset.ForWorker(&options)
 	if w.temporal, err = dial(ctx, log, options); err != nil {
 		return err
 	}
@@ -292,6 +300,7 @@ func (w worker) startFields(queues []string) []zap.Field {
 		zap.Bool("get", w.get != nil),
 		zap.String("store", w.config.Store.Driver),
 		zap.Bool("searchAttributes", w.config.SearchAttributes.Enabled),
+		zap.Bool("encryption", w.config.Encryption.KeysetFile != ""),
 		zap.Duration("deadline", w.config.Lock.Deadline),
 	)
 }

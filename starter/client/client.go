@@ -19,8 +19,10 @@ import (
 
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
+	failurepb "go.temporal.io/api/failure/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 
 	"mobileid"
@@ -46,11 +48,36 @@ var ErrNoWorker = errors.New("no worker answers; what was sent is stored at the 
 type Client struct {
 	temporal  client.Client
 	taskQueue string
+	failures  converter.FailureConverter
+}
+
+// Option is a choice of New and NewGets.
+type Option func(*choices)
+
+type choices struct{ failures converter.FailureConverter }
+
+// WithFailures is needed where payloads are encrypted: the FailureConverter of the
+// options that the Temporal client was made with. Without it refusals that answer a
+// query, and the last errors of steps, cannot be read.
+func WithFailures(failures converter.FailureConverter) Option {
+	return func(c *choices) {
+		if failures != nil {
+			c.failures = failures
+		}
+	}
+}
+
+func choose(options []Option) choices {
+	c := choices{failures: temporal.GetDefaultFailureConverter()}
+	for _, option := range options {
+		option(&c)
+	}
+	return c
 }
 
 // New makes a Client for the processes of a task queue.
-func New(temporal client.Client, taskQueue string) *Client {
-	return &Client{temporal: temporal, taskQueue: taskQueue}
+func New(temporal client.Client, taskQueue string, options ...Option) *Client {
+	return &Client{temporal: temporal, taskQueue: taskQueue, failures: choose(options).failures}
 }
 
 // User acts on behalf of a self-service user. The backend takes the user id from
@@ -190,7 +217,7 @@ func (c *Caller) next(ctx context.Context, mobileID string, request workflows.Lo
 	case gone(err):
 		return c.afterEnd(ctx, mobileID, mobileid.AlreadyCancelled())
 	case err != nil:
-		return Status{}, asRefusal(err)
+		return Status{}, asRefusal(err, c.client.failures)
 	case settled(status):
 		return status, nil
 	}
@@ -264,7 +291,7 @@ func (c *Caller) update(ctx context.Context, mobileID, name string, message work
 	if gone(err) {
 		return err
 	}
-	return asRefusal(err)
+	return asRefusal(err, c.client.failures)
 }
 
 // afterEnd answers a decision that came after the end of the process: with its
@@ -298,7 +325,7 @@ func (c *Caller) Status(ctx context.Context, mobileID string) (Status, error) {
 			ID:        a.GetActivityId(),
 			State:     a.GetState().String(),
 			Attempt:   a.GetAttempt(),
-			LastError: a.GetLastFailure().GetMessage(),
+			LastError: c.client.lastError(a.GetLastFailure()),
 		}
 		if next := a.GetNextAttemptScheduleTime(); next != nil {
 			step.NextTry = next.AsTime()
@@ -306,6 +333,19 @@ func (c *Caller) Status(ctx context.Context, mobileID string) (Status, error) {
 		status.Steps = append(status.Steps, step)
 	}
 	return status, nil
+}
+
+// lastError is what a failed try says, decoded.
+func (c *Client) lastError(failure *failurepb.Failure) string {
+	if failure.GetEncodedAttributes() == nil {
+		return failure.GetMessage()
+	}
+	err := c.failures.FailureToError(failure)
+	var application *temporal.ApplicationError
+	if errors.As(err, &application) {
+		return application.Message()
+	}
+	return err.Error()
 }
 
 // query asks the process itself, on behalf of the caller.
@@ -324,7 +364,7 @@ func (c *Caller) query(ctx context.Context, mobileID, runID string) (Status, err
 		return Status{}, mobileid.NotFound()
 	}
 	if err != nil {
-		return Status{}, asRefusal(err)
+		return Status{}, asRefusal(err, c.client.failures)
 	}
 	if err := value.Get(&status.LockStatus); err != nil {
 		return Status{}, fmt.Errorf("read status of %s: %w", mobileID, err)
@@ -481,13 +521,13 @@ func gone(err error) bool {
 const acceptedUpdateCompletedWorkflow = "AcceptedUpdateCompletedWorkflow"
 
 // asRefusal returns the refusal that an error carries, or the error.
-func asRefusal(err error) error {
+func asRefusal(err error, failures converter.FailureConverter) error {
 	if refusal := activities.RefusalOf(err); refusal != nil {
 		return refusal
 	}
 	var failed *serviceerror.QueryFailed
 	if errors.As(err, &failed) && failed.Failure != nil {
-		converted := temporal.GetDefaultFailureConverter().FailureToError(failed.Failure)
+		converted := failures.FailureToError(failed.Failure)
 		if refusal := activities.RefusalOf(converted); refusal != nil {
 			return refusal
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
 	"mobileid"
 	"mobileid/workflows"
@@ -18,12 +19,13 @@ type Gets struct {
 	temporal   client.Client
 	taskQueue  string
 	workflowID func(userID string) string
+	failures   converter.FailureConverter
 }
 
 // NewGets makes a client for the Gets of a task queue. workflowID is the one of
 // workflows.GetWorkflowIDs that fits the worker's configuration.
-func NewGets(temporal client.Client, taskQueue string, workflowID func(userID string) string) *Gets {
-	return &Gets{temporal: temporal, taskQueue: taskQueue, workflowID: workflowID}
+func NewGets(temporal client.Client, taskQueue string, workflowID func(userID string) string, options ...Option) *Gets {
+	return &Gets{temporal: temporal, taskQueue: taskQueue, workflowID: workflowID, failures: choose(options).failures}
 }
 
 // User acts on behalf of a self-service user. by names an operator who acts for the
@@ -129,7 +131,7 @@ func (a *Applicant) send(ctx context.Context, name string, answer any) error {
 	if gone(err) {
 		return mobileid.NotFound()
 	}
-	return asRefusal(err)
+	return asRefusal(err, a.gets.failures)
 }
 
 // Status tells where the Get stands. A process that was refused ends with the
@@ -147,7 +149,7 @@ func (a *Applicant) query(ctx context.Context, runID string) (GetStatus, error) 
 	case gone(err):
 		return GetStatus{}, mobileid.NotFound()
 	case err != nil:
-		return GetStatus{}, asRefusal(err)
+		return GetStatus{}, asRefusal(err, a.gets.failures)
 	}
 	if err := value.Get(&status.GetStatus); err != nil {
 		return GetStatus{}, fmt.Errorf("read status of Get: %w", err)

@@ -30,11 +30,13 @@ type ListFilter struct {
 	Closed        bool          // also those that have ended
 	NeedsOperator bool          // only those that wait for an operator; needs search attributes
 	OverdueAfter  time.Duration // only those whose Next is longer ago; needs search attributes
+	User          string        // only those of this owner, as search attribute MobileIdUser has it: plain or hashed
 	Limit         int           // at most; 0: 1000
 }
 
-// query is the filter in Temporal's list filter language.
-func (f ListFilter) query(now time.Time) string {
+// Query is the filter in Temporal's list filter language, as temporal workflow list
+// and tctl workflow list take it, too.
+func (f ListFilter) Query(now time.Time) string {
 	parts := []string{fmt.Sprintf("WorkflowType IN ('%s', '%s')", workflows.Lock, workflows.LockForOperator)}
 	if !f.Closed {
 		parts = append(parts, "ExecutionStatus = 'Running'")
@@ -45,8 +47,14 @@ func (f ListFilter) query(now time.Time) string {
 	if f.OverdueAfter > 0 {
 		parts = append(parts, fmt.Sprintf("%s < '%s'", workflows.AttributeRequestedAt.GetName(), now.Add(-f.OverdueAfter).UTC().Format(time.RFC3339)))
 	}
+	if f.User != "" {
+		parts = append(parts, fmt.Sprintf("%s = '%s'", workflows.AttributeUser.GetName(), quoted.Replace(f.User)))
+	}
 	return strings.Join(parts, " AND ")
 }
+
+// quoted keeps a value inside its quotes.
+var quoted = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
 
 // List lists locks, for operators. Temporal's list lags a moment behind.
 func (c *Client) List(ctx context.Context, filter ListFilter) ([]Listed, error) {
@@ -55,7 +63,7 @@ func (c *Client) List(ctx context.Context, filter ListFilter) ([]Listed, error) 
 		limit = 1000
 	}
 	var list []Listed
-	request := &workflowservice.ListWorkflowExecutionsRequest{Query: filter.query(time.Now())}
+	request := &workflowservice.ListWorkflowExecutionsRequest{Query: filter.Query(time.Now())}
 	for {
 		page, err := c.temporal.ListWorkflow(ctx, request)
 		if err != nil {

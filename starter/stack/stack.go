@@ -45,6 +45,8 @@ type Options struct {
 	CA map[string]any
 	// Get are further settings of Get mobile ID.
 	Get map[string]any
+	// Sections are further sections of the configuration.
+	Sections map[string]any
 }
 
 // Stack is a running installation.
@@ -266,7 +268,7 @@ func (s *Stack) WriteConfig() error {
 	messaging := s.messagingDir()
 	get := map[string]any{"enabled": true, "ca": "devca"}
 	maps.Copy(get, s.options.Get)
-	text, err := json.MarshalIndent(map[string]any{
+	sections := map[string]any{
 		"store": s.store(),
 		"audit": map[string]any{"key_file": filepath.Join(s.Dir, "audit.key"), "checkpoint_dir": filepath.Join(s.Dir, "checkpoints")},
 		"cas":   append([]map[string]any{settings}, s.cas...),
@@ -279,7 +281,9 @@ func (s *Stack) WriteConfig() error {
 			"callback_key_file": filepath.Join(messaging, embedded.ServerKeyFile),
 			"callback_user":     embedded.CallbackUser, "callback_password_file": filepath.Join(messaging, embedded.CallbackPasswordFile),
 		},
-	}, "", "  ")
+	}
+	maps.Copy(sections, s.options.Sections)
+	text, err := json.MarshalIndent(sections, "", "  ")
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,361 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mobileid/encryption"
+	"mobileid/starter/client"
+	"mobileid/starter/demo"
+	"mobileid/starter/stack"
+	"mobileid/workflows"
+)
+
+// encrypted is a running stack whose payloads are encrypted.
+type encrypted struct {
+	programs
+	demo     *demo.Demo
+	keyset   string   // the worker's file, and starter's
+	codec    string   // URL of the codec server
+	token    string   // what it asks for
+	personal []string // what must stand nowhere in clear
+}
+
+// The whole installation with encrypted payloads: what Temporal keeps tells nothing
+// of people, to those who have the keys it tells all, and nothing is lost when keys
+// are rotated in the wrong order.
+func TestEncryption(t *testing.T) {
+	built := build(t)
+	t.Chdir(t.TempDir())
+	t.Setenv("MOBILEID_CONFIG", "")
+	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
+	t.Setenv("TEMPORAL_ADDRESS", "")
+	folder := t.TempDir()
+	e := &encrypted{programs: built, keyset: filepath.Join(folder, "keyset.json"), token: "token-0123456789abcdef"}
+	_, err := encryption.Create(e.keyset)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "token"), []byte(e.token), 0o600))
+	out := &bytes.Buffer{}
+	p := &program{in: strings.NewReader(""), out: out, err: out}
+	p.command()
+	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
+	defer cancel()
+	err = p.onStackOf(ctx, stack.Options{
+		Dir: ".dev", Starter: built.starter, Worker: built.worker, Temporal: built.temporal, Progress: out, Fresh: true,
+		Get: map[string]any{"workflow_id": "hashed"},
+		Sections: map[string]any{
+			"encryption":        map[string]any{"keyset_file": e.keyset},
+			"search_attributes": map[string]any{"user": "hashed", "hash_key_file": filepath.Join(folder, "hash.key")},
+			"codec_server":      map[string]any{"address": "127.0.0.1:0", "token_file": filepath.Join(folder, "token")},
+		},
+	}, func(ctx context.Context, d *demo.Demo) error {
+		e.demo = d
+		e.personal = personalData(t)
+		require.NoError(t, d.Play(ctx), out.String())
+		e.serveCodec(ctx, t)
+		t.Run("last error of a step", func(t *testing.T) { e.lastError(t) })
+		t.Run("plain input passes", func(t *testing.T) { e.plainInput(ctx, t) })
+		t.Run("a Get", func(t *testing.T) { e.get(t) })
+		t.Run("histories tell nothing of people", func(t *testing.T) { e.searchHistories(ctx, t) })
+		t.Run("the codec server tells", func(t *testing.T) { e.decoded(ctx, t) })
+		t.Run("found by user", func(t *testing.T) { e.foundByUser(ctx, t) })
+		t.Run("keys rotated in the wrong order", func(t *testing.T) { e.wrongOrder(ctx, t) })
+		return nil
+	})
+	require.NoError(t, err, out.String())
+}
+
+// personalData is what the demo's people can be known by.
+func personalData(t *testing.T) []string {
+	t.Helper()
+	personal := []string{"anna", "bert", "carl", "Andersson", "Berg", "Carlsson", "@example.com", "devca development CA"}
+	files, err := filepath.Glob(".dev/certificates/*.pem")
+	require.NoError(t, err)
+	require.Len(t, files, 6)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		block, _ := pem.Decode(text)
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		require.NoError(t, err)
+		personal = append(personal, certificate.SerialNumber.Text(16))
+	}
+	return personal
+}
+
+// serveCodec runs the codec server as a process.
+func (e *encrypted) serveCodec(ctx context.Context, t *testing.T) {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, e.starter, "codec", "serve", "-o", "json")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		require.NoError(t, cmd.Wait(), "it stops when told: %s", &log)
+		for _, word := range e.personal {
+			require.NotContains(t, log.String(), word)
+		}
+		require.Contains(t, log.String(), "decode", "requests are logged")
+	})
+	var answer struct{ URL string }
+	require.NoError(t, json.NewDecoder(bufio.NewReader(out)).Decode(&answer))
+	e.codec = answer.URL
+}
+
+// run runs one of the programs and returns what it says.
+func run(ctx context.Context, t *testing.T, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, name, args...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	require.NoError(t, err, "%s %s\n%s%s", name, args, out, &errs)
+	return string(out)
+}
+
+// lastError stops the CA in the middle of a lock: what the step says reaches those
+// who have the keys.
+func (e *encrypted) lastError(t *testing.T) {
+	ca, ok := e.demo.Stack.Process("devca")
+	require.True(t, ok)
+	require.NoError(t, ca.Signal(os.Interrupt))
+	<-e.demo.Stack.Ended("devca")
+	code, stdout, stderr := command(t, "lock", "mid-1003", "--user", "carl", "--yes", "--no-wait")
+	require.Equal(t, exitDone, code, stdout+stderr)
+	require.Eventually(t, func() bool {
+		code, stdout, stderr = command(t, "status", "mid-1003")
+		return code == exitDone && strings.Contains(stdout, "last answer:")
+	}, time.Minute, 200*time.Millisecond)
+	require.Contains(t, stdout, "connection refused", "decoded")
+	require.NoError(t, e.demo.Stack.Restart("devca"))
+	_, err := e.demo.Locks.User("carl").WaitClosed(t.Context(), "mid-1003", nil)
+	require.NoError(t, err)
+}
+
+// plainInput comes from a program that encrypts nothing.
+func (e *encrypted) plainInput(ctx context.Context, t *testing.T) {
+	id := workflows.LockWorkflowID("mid-1002")
+	run(ctx, t, e.temporal, "workflow", "start", "--type", workflows.Lock, "--task-queue", workflows.TaskQueue, "--workflow-id", id,
+		"--id-conflict-policy", "Fail", "--input", `{"mobileId": "mid-1002", "userId": "bert"}`)
+	run(ctx, t, e.temporal, "workflow", "signal", "--workflow-id", id, "--name", workflows.Cancel)
+	status, err := e.demo.Locks.User("bert").WaitClosed(ctx, "mid-1002", nil)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeCancelled, status.Outcome)
+}
+
+// get leaves a Get with a decision, and one that is refused.
+func (e *encrypted) get(t *testing.T) {
+	code, stdout, stderr := command(t, "get", "--user", "bert")
+	require.Equal(t, exitDone, code, stdout+stderr)
+	code, stdout, stderr = command(t, "get", "cancel", "--user", "bert")
+	require.Equal(t, exitDone, code, stdout+stderr)
+	require.Contains(t, stdout, "Cancelled")
+	code, _, stderr = command(t, "get", "status", "--user", "nobody")
+	require.Equal(t, exitRefused, code, stderr)
+}
+
+// execution is a process in Temporal's list.
+type execution struct {
+	Execution struct{ WorkflowID, RunID string }
+	Type      struct{ Name string }
+}
+
+func (e *encrypted) executions(ctx context.Context, t *testing.T) []execution {
+	t.Helper()
+	var list []execution
+	require.NoError(t, json.Unmarshal([]byte(run(ctx, t, e.temporal, "workflow", "list", "-o", "json")), &list))
+	return list
+}
+
+// searchHistories exports all that Temporal keeps and searches every text of it, and
+// every payload.
+func (e *encrypted) searchHistories(ctx context.Context, t *testing.T) {
+	var list []execution
+	require.Eventually(t, func() bool {
+		list = e.executions(ctx, t)
+		return len(list) >= 7 // 3 locks of anna and bert, 2 refusals, carl's, the plain one, the Get
+	}, time.Minute, 200*time.Millisecond, "the list lags a moment behind")
+	exports := map[string]string{"the list": run(ctx, t, e.temporal, "workflow", "list", "-o", "json")}
+	for _, x := range list {
+		w, r := x.Execution.WorkflowID, x.Execution.RunID
+		exports["history of "+w+" "+r] = run(ctx, t, e.temporal, "workflow", "show", "-w", w, "-r", r, "-o", "json")
+		exports["description of "+w+" "+r] = run(ctx, t, e.temporal, "workflow", "describe", "-w", w, "-r", r, "-o", "json")
+	}
+	payloads := 0
+	for name, export := range exports {
+		var document any
+		require.NoError(t, json.Unmarshal([]byte(export), &document), name)
+		plain := strings.Contains(export, `"mobileId": "mid-1002"`) // of a program that encrypts nothing
+		walk(document, nil, func(path []string, text string) {
+			where := fmt.Sprintf("%s: %s", name, strings.Join(path, "."))
+			last := path[len(path)-1]
+			if last == "data" {
+				payloads++
+			} else if !plain {
+				for _, word := range e.personal {
+					require.NotContains(t, text, word, where)
+				}
+			}
+			// By contract the id of a lock holds the mobile ID's, and so does a search attribute.
+			isID := last == "workflowId" || last == "MobileId" || strings.HasPrefix(text, workflows.LockWorkflowID(""))
+			if !isID && !plain {
+				require.NotContains(t, text, "mid-100", where)
+			}
+			raw, err := base64.StdEncoding.DecodeString(text)
+			if err != nil {
+				return
+			}
+			for _, word := range append([]string{"mid-100"}, e.personal...) {
+				if last != "MobileId" && !contains(path, "MobileId") {
+					require.NotContains(t, string(raw), word, where)
+				}
+			}
+		})
+	}
+	require.Greater(t, payloads, 100, "payloads were looked at")
+	t.Logf("%d processes, %d payloads", len(list), payloads)
+}
+
+func contains(path []string, name string) bool {
+	for _, part := range path {
+		if part == name {
+			return true
+		}
+	}
+	return false
+}
+
+// walk visits every text of a JSON document, names too.
+func walk(value any, path []string, visit func(path []string, text string)) {
+	switch v := value.(type) {
+	case string:
+		visit(path, v)
+	case []any:
+		for _, element := range v {
+			walk(element, path, visit)
+		}
+	case map[string]any:
+		for name, element := range v {
+			visit(append(path[:len(path):len(path)], "(name)"), name)
+			walk(element, append(path[:len(path):len(path)], name), visit)
+		}
+	}
+}
+
+// decoded shows the same history to those who may ask the codec server.
+func (e *encrypted) decoded(ctx context.Context, t *testing.T) {
+	id := workflows.LockWorkflowID("mid-1003")
+	auth := "Bearer " + e.token
+	serial := e.personal[len(e.personal)-1] // of a certificate of mid-1003, by the order of the files
+	for _, endpoint := range []string{e.codec, e.codec + "/{namespace}"} {
+		export := run(ctx, t, e.temporal, "workflow", "show", "-w", id, "-o", "json", "--codec-endpoint", endpoint, "--codec-auth", auth)
+		for _, clear := range []string{"carl", "Carl Carlsson", serial, "connection refused", "Lock mobile ID mid-1003"} {
+			if clear == "connection refused" || clear == "Carl Carlsson" {
+				continue // tries leave no event, and names are in no payload
+			}
+			require.Contains(t, export, clear)
+		}
+	}
+	status := run(ctx, t, e.temporal, "workflow", "query", "-w", id, "--name", workflows.StatusQuery, "-o", "json", "--codec-endpoint", e.codec, "--codec-auth", auth)
+	require.Contains(t, status, serial)
+	status = run(ctx, t, e.temporal, "workflow", "query", "-w", id, "--name", workflows.StatusQuery, "-o", "json")
+	require.NotContains(t, status, serial, "answers of queries are encrypted, too")
+	metadata := run(ctx, t, e.temporal, "workflow", "metadata", "-w", id, "-o", "json", "--codec-endpoint", e.codec, "--codec-auth", auth)
+	require.Contains(t, metadata, serial, "current details")
+	metadata = run(ctx, t, e.temporal, "workflow", "metadata", "-w", id, "-o", "json", "--codec-endpoint", "")
+	require.NotContains(t, metadata, serial, "current details are encrypted, too")
+
+	cmd := exec.CommandContext(ctx, e.temporal, "workflow", "show", "-w", id, "-o", "json", "--codec-endpoint", e.codec)
+	output, err := cmd.CombinedOutput()
+	require.Error(t, err, "without the token")
+	require.Contains(t, string(output), "token")
+
+	tctl, err := filepath.Abs(filepath.Join(filepath.Dir(e.temporal), "tctl"))
+	if err == nil {
+		_, err = os.Stat(tctl)
+	}
+	if err != nil {
+		tctl, err = exec.LookPath("tctl")
+	}
+	if err != nil {
+		t.Skip("tctl is missing: run 'make tools'")
+	}
+	base := []string{"--address", e.demo.Stack.TemporalAddress}
+	shown := run(ctx, t, tctl, append(base, "workflow", "show", "-w", id)...)
+	require.NotContains(t, shown, serial)
+	shown = run(ctx, t, tctl, append(base, "--codec_endpoint", e.codec, "--codec_auth", auth, "workflow", "show", "-w", id)...)
+	require.Contains(t, shown, serial)
+}
+
+// foundByUser: the hashed attribute is found by those who have the key.
+func (e *encrypted) foundByUser(ctx context.Context, t *testing.T) {
+	code, stdout, stderr := command(t, "list", "--all", "--user", "carl")
+	require.Equal(t, exitDone, code, stderr)
+	require.Contains(t, stdout, "mid-1003")
+	require.NotContains(t, stdout, "mid-1001")
+	code, query, stderr := command(t, "list", "--all", "--user", "carl", "--print-query")
+	require.Equal(t, exitDone, code, stderr)
+	require.NotContains(t, query, "carl")
+	found := run(ctx, t, e.temporal, "workflow", "list", "--query", strings.TrimSpace(query), "-o", "json")
+	require.Contains(t, found, workflows.LockWorkflowID("mid-1003"))
+	require.NotContains(t, found, "mid-1001")
+	code, stdout, _ = command(t, "list", "--all", "--user", "nobody' OR WorkflowId != '")
+	require.Equal(t, exitDone, code)
+	require.NotContains(t, stdout, "mid-")
+}
+
+// wrongOrder promotes a key before the worker has it: the lock waits, its task says
+// which key is missing, and goes on once the worker has the key.
+func (e *encrypted) wrongOrder(ctx context.Context, t *testing.T) {
+	ahead := filepath.Join(filepath.Dir(e.keyset), "ahead.json")
+	content, err := os.ReadFile(e.keyset)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(ahead, content, 0o600))
+	t.Setenv("MOBILEID_ENCRYPTION_KEYSET_FILE", ahead)
+	code, stdout, stderr := command(t, "-o", "json", "codec", "keyset", "rotate")
+	require.Equal(t, exitDone, code, stderr)
+	var keys []encryption.Key
+	require.NoError(t, json.Unmarshal([]byte(stdout), &keys))
+	require.Len(t, keys, 2)
+	code, stdout, stderr = command(t, "codec", "keyset", "promote", fmt.Sprint(keys[1].ID))
+	require.Equal(t, exitDone, code, stderr)
+	require.Regexp(t, fmt.Sprintf(`(?m)^%d +AesGcmKey +yes +yes`, keys[1].ID), stdout)
+
+	code, stdout, stderr = command(t, "-o", "json", "lock", "mid-1002", "--user", "bert", "--yes", "--no-wait")
+	require.Equal(t, exitDone, code, stderr)
+	var stored client.Status
+	require.NoError(t, json.Unmarshal([]byte(stdout), &stored))
+	require.True(t, stored.Stored, "no worker can take it: %s", stdout)
+	id := workflows.LockWorkflowID("mid-1002")
+	require.Eventually(t, func() bool {
+		log, err := os.ReadFile(filepath.Join(".dev", "log", "worker.log"))
+		return err == nil && strings.Contains(string(log), fmt.Sprintf("encrypted under key %d", keys[1].ID)) && strings.Contains(string(log), e.keyset)
+	}, time.Minute, 100*time.Millisecond, "the worker says which key is missing in which file")
+	require.Contains(t, run(ctx, t, e.temporal, "workflow", "describe", "-w", id, "-o", "json"), "Running")
+
+	content, err = os.ReadFile(ahead)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(e.keyset+".new", content, 0o600))
+	require.NoError(t, os.Rename(e.keyset+".new", e.keyset))
+	// The demo's client looks at the worker's file, and so has the key by now.
+	status, err := e.demo.Locks.User("bert").Wait(ctx, "mid-1002", nil)
+	require.NoError(t, err)
+	require.True(t, status.Revoked)
+}
