@@ -17,7 +17,7 @@ type CodecServer struct {
 	KeyFile         string   `mapstructure:"key_file" doc:"PEM file with the key of that certificate"`
 	TokenFile       string   `mapstructure:"token_file" doc:"file with what callers send as 'Authorization: Bearer ...', 16 characters or more, read for each request; empty, on a loopback address alone: nobody is asked"`
 	Origins         []string `mapstructure:"origins" doc:"origins of the Web UIs whose pages may call, for example https://temporal.example.com; empty: none, programs alone"`
-	Encode          bool     `mapstructure:"encode" doc:"encode, too, so that what the Web UI and CLIs send is encrypted; false: decode only"`
+	Encode          bool     `mapstructure:"encode" doc:"encode, too, so that what the Web UI and CLIs send through it is encrypted, as temporal does with queries; false: decode only"`
 	RateLimit       float64  `mapstructure:"rate_limit" doc:"requests a second, of all callers together"`
 }
 

@@ -35,6 +35,7 @@ token in codec_server.token_file:
   temporal workflow show -w ID --codec-endpoint URL --codec-auth "Bearer $(cat FILE)"
   tctl --codec_endpoint URL --codec_auth "Bearer $(cat FILE)" workflow show -w ID
 
+Queries and messages of temporal go through it, too, and need codec_server.encode.
 For the Web UI, set TEMPORAL_CODEC_ENDPOINT there and codec_server.origins here.
 The Web UI cannot send this token: put a proxy before the server that has people
 sign in and adds it, or run it on a loopback address without codec_server.token_file.`,

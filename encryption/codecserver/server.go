@@ -120,13 +120,14 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	verbs := []string{"decode"}
-	if s.config.Encode {
-		verbs = append(verbs, "encode")
-	}
-	for _, verb := range verbs {
-		mux.Handle("POST /"+verb, s.guarded(verb))
-		mux.Handle("POST /{namespace}/"+verb, s.guarded(verb))
+	for _, verb := range []string{"decode", "encode"} {
+		handler := s.guarded(verb)
+		if verb == "encode" && !s.config.Encode {
+			// Not as if it were encrypted: who sends through here believes that it is.
+			handler = refuse("encode is off (codec_server.encode): send without a codec endpoint, or have it switched on")
+		}
+		mux.Handle("POST /"+verb, handler)
+		mux.Handle("POST /{namespace}/"+verb, handler)
 	}
 	pages := cors.New(cors.Options{
 		AllowOriginFunc:  func(origin string) bool { return slices.Contains(s.config.Origins, origin) }, // none: nobody's
@@ -136,6 +137,10 @@ func (s *Server) Handler() http.Handler {
 		MaxAge:           int((10 * time.Minute).Seconds()),
 	})
 	return s.ours(pages.Handler(s.known(mux)))
+}
+
+func refuse(why string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, why, http.StatusForbidden) })
 }
 
 // ours refuses, where no token is asked for, what came here under a foreign name: a

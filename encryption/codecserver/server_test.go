@@ -139,7 +139,7 @@ func TestRequests(t *testing.T) {
 		"another scheme":          {path: "/decode", headers: with(authorized, "Authorization", "Basic "+token), code: http.StatusUnauthorized, says: "token"},
 		"a token alone":           {path: "/decode", headers: with(authorized, "Authorization", token), code: http.StatusUnauthorized, says: "token"},
 		"a page of another site":  {path: "/decode", headers: with(authorized, "Origin", "https://evil.example.com"), code: http.StatusForbidden, says: "origins"},
-		"encode is off":           {path: "/encode", headers: authorized, code: http.StatusNotFound, says: "not found"},
+		"encode is off":           {path: "/encode", headers: authorized, code: http.StatusForbidden, says: "codec_server.encode"},
 		"encode is on":            {change: encodes, path: "/default/encode", body: asJSON(t, &commonpb.Payload{Data: []byte("x")}), headers: authorized, code: http.StatusOK, says: "YmluYXJ5L2VuY3J5cHRlZA=="},
 		"encode needs the token":  {change: encodes, path: "/encode", headers: nil, code: http.StatusUnauthorized, says: "token"},
 		"no download":             {path: "/download", headers: authorized, code: http.StatusNotFound, says: "not found"},
