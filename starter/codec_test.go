@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mobileid/activities/messaging/phone"
+	"mobileid/config"
 	"mobileid/encryption"
 	"mobileid/starter/client"
 	"mobileid/starter/demo"
@@ -36,6 +39,7 @@ type encrypted struct {
 	personal []string // what must stand nowhere in clear
 	plain    string   // workflow id of the process that was started in clear
 	plainRun string
+	serial   string // of a certificate of mid-1003
 }
 
 // The whole installation with encrypted payloads: what Temporal keeps tells nothing
@@ -59,7 +63,7 @@ func TestEncryption(t *testing.T) {
 	defer cancel()
 	err = p.onStackOf(ctx, stack.Options{
 		Dir: ".dev", Starter: built.starter, Worker: built.worker, Temporal: built.temporal, Progress: out, Fresh: true,
-		Get: map[string]any{"workflow_id": "hashed"},
+		Get: map[string]any{"workflow_id": "hashed", "key_types": []string{"EC-P-256"}},
 		Sections: map[string]any{
 			"encryption":        map[string]any{"keyset_file": e.keyset},
 			"search_attributes": map[string]any{"user": "hashed", "hash_key_file": filepath.Join(folder, "hash.key")},
@@ -68,11 +72,12 @@ func TestEncryption(t *testing.T) {
 	}, func(ctx context.Context, d *demo.Demo) error {
 		e.demo = d
 		e.personal = personalData(t)
+		e.serial = e.personal[len(e.personal)-1] // by the order of the files
 		require.NoError(t, d.Play(ctx), out.String())
 		e.serveCodec(ctx, t)
 		t.Run("last error of a step", func(t *testing.T) { e.lastError(t) })
 		t.Run("plain input passes", func(t *testing.T) { e.plainInput(ctx, t) })
-		t.Run("a Get", func(t *testing.T) { e.get(t) })
+		t.Run("a Get", func(t *testing.T) { e.get(ctx, t) })
 		t.Run("histories tell nothing of people", func(t *testing.T) { e.searchHistories(ctx, t) })
 		t.Run("the codec server tells", func(t *testing.T) { e.decoded(ctx, t) })
 		t.Run("found by user", func(t *testing.T) { e.foundByUser(ctx, t) })
@@ -170,8 +175,30 @@ func (e *encrypted) plainInput(ctx context.Context, t *testing.T) {
 	require.Equal(t, workflows.OutcomeCancelled, status.Outcome)
 }
 
-// get leaves a Get with a decision, and one that is refused.
-func (e *encrypted) get(t *testing.T) {
+// get leaves a whole Get, and one with a decision.
+func (e *encrypted) get(ctx context.Context, t *testing.T) {
+	p := &program{err: io.Discard, config: func() (config.Config, error) { return config.Load(nil) }}
+	var status client.GetStatus
+	require.NoError(t, p.withApplicant(ctx, &who{user: "anna", by: "test"}, func(ctx context.Context, a *applicant) error {
+		require.NoError(t, a.grant(ctx))
+		_, err := a.Start(ctx)
+		require.NoError(t, err)
+		status, err = a.Next(ctx)
+		require.NoError(t, err)
+		g := &getting{demo: e.demo}
+		_, err = g.scan(ctx, g.code(ctx, t, status.MobileID), phone.WellBehaved)
+		require.NoError(t, err)
+		e.personal = append(e.personal, g.secrets...)
+		status, err = a.WaitClosed(ctx, nil)
+		return err
+	}))
+	require.Equal(t, workflows.OutcomeActive, status.Outcome)
+	require.NotEmpty(t, status.Certificates)
+	for _, c := range status.Certificates {
+		e.personal = append(e.personal, c.Serial)
+	}
+	e.personal = append(e.personal, "MobileID Anna")
+
 	code, stdout, stderr := command(t, "get", "--user", "bert")
 	require.Equal(t, exitDone, code, stdout+stderr)
 	code, stdout, stderr = command(t, "get", "cancel", "--user", "bert")
@@ -200,7 +227,7 @@ func (e *encrypted) searchHistories(ctx context.Context, t *testing.T) {
 	var list []execution
 	require.Eventually(t, func() bool {
 		list = e.executions(ctx, t)
-		return len(list) >= 7 // 3 locks of anna and bert, 2 refusals, carl's, the plain one, the Get
+		return len(list) >= 9 // seven locks, two of them refused, and two Gets
 	}, time.Minute, 200*time.Millisecond, "the list lags a moment behind")
 	exports := map[string]string{"the list": run(ctx, t, e.temporal, "workflow", "list", "-o", "json")}
 	for _, x := range list {
@@ -281,7 +308,7 @@ func walk(value any, path []string, visit func(path []string, text string)) {
 func (e *encrypted) decoded(ctx context.Context, t *testing.T) {
 	id := workflows.LockWorkflowID("mid-1003")
 	auth := "Bearer " + e.token
-	serial := e.personal[len(e.personal)-1] // of a certificate of mid-1003, by the order of the files
+	serial := e.serial
 	for _, endpoint := range []string{e.codec, e.codec + "/{namespace}"} {
 		export := texts(t, run(ctx, t, e.temporal, "workflow", "show", "-w", id, "-o", "json", "--codec-endpoint", endpoint, "--codec-auth", auth))
 		for _, clear := range []string{`"carl"`, serial, "development CA", "Lock mobile ID mid-1003", "Lock mid-1003 in Identity Manager"} {
