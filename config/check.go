@@ -44,6 +44,9 @@ func (c Config) check(f *Faults) {
 	if err := mobileid.CheckLockReason(mobileid.Reason(c.Lock.Reason), true); err != nil || c.Lock.Reason == "" {
 		f.add("lock.reason", "is not a reason that a lock may send: "+c.Lock.Reason)
 	}
+	if _, err := c.Lock.OverdueAfter(); err != nil {
+		f.add("lock.overdue", err.Error())
+	}
 	oneOf(f, "search_attributes.user", c.SearchAttributes.User, "plain", "hashed", "off")
 	if c.SearchAttributes.User == "hashed" {
 		required(f, "search_attributes.hash_key_file", c.SearchAttributes.HashKeyFile)
@@ -77,6 +80,7 @@ func (c Config) check(f *Faults) {
 	if c.Worker.Activities < 1 {
 		f.add("worker.activities", "must be at least 1")
 	}
+	c.Telemetry.check(f)
 	oneOf(f, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(f, "log.format", c.Log.Format, "text", "json")
 	c.CodecServer.check(f)

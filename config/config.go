@@ -49,6 +49,7 @@ type Config struct {
 	Mail             Mail             `mapstructure:"mail" doc:"Mails to the owners of mobile IDs; no process sends any yet"`
 	Reconciliation   Reconciliation   `mapstructure:"reconciliation" doc:"What finds and finishes mobile IDs that a process has left between two states"`
 	Worker           Worker           `mapstructure:"worker" doc:"The worker program"`
+	Telemetry        Telemetry        `mapstructure:"telemetry" doc:"Traces; metrics are at worker.health_address"`
 	Log              Log              `mapstructure:"log" doc:"Logs, on standard error"`
 	Encryption       Encryption       `mapstructure:"encryption" doc:"Encryption of what histories hold; the same for workers, starter and backends"`
 	CodecServer      CodecServer      `mapstructure:"codec_server" doc:"The codec server, 'starter codec serve'"`
@@ -72,6 +73,7 @@ type Audit struct {
 type Lock struct {
 	Deadline time.Duration `mapstructure:"deadline" doc:"how long a lock waits for Next or Cancel"`
 	Reason   string        `mapstructure:"reason" doc:"RFC 5280 reason where nobody gives one"`
+	Overdue  []string      `mapstructure:"overdue" doc:"how long after Next a lock that is not finished counts as overdue, one step after the other"`
 }
 
 // Reconciliation says when what was left unfinished is looked for.
@@ -154,7 +156,7 @@ type Mail struct {
 // Worker is how the worker program runs.
 type Worker struct {
 	Serves         string        `mapstructure:"serves" doc:"processes; cas: the task queues of the CAs alone, without a store, in a CA's network zone; or both"`
-	HealthAddress  string        `mapstructure:"health_address" doc:"address of /healthz and /readyz; empty: none"`
+	HealthAddress  string        `mapstructure:"health_address" doc:"address of /healthz, /readyz and /metrics; empty: none"`
 	ProfileAddress string        `mapstructure:"profile_address" doc:"loopback address of Go's profiles, /debug/pprof/; empty: none"`
 	StopTimeout    time.Duration `mapstructure:"stop_timeout" doc:"how long running activities may take to end after SIGTERM"`
 	Cache          int           `mapstructure:"cache" doc:"processes kept in memory between their tasks, some 70 KiB each; others are replayed from their history when something happens"`
@@ -173,7 +175,7 @@ func Default() Config {
 		TaskQueue:        "mobile-id",
 		Store:            Store{Driver: "sqlite", DSN: ".dev/im.db"},
 		Audit:            Audit{KeyFile: ".dev/audit.key", CheckpointDir: ".dev/checkpoints", CheckpointEvery: 24 * time.Hour},
-		Lock:             Lock{Deadline: 2 * time.Hour, Reason: "unspecified"},
+		Lock:             Lock{Deadline: 2 * time.Hour, Reason: "unspecified", Overdue: []string{"15m", "4h", "12h", "24h"}},
 		SearchAttributes: SearchAttributes{Enabled: true, User: "plain"},
 		Get:              defaultGet(),
 		Messaging:        Messaging{CallTimeout: 10 * time.Second},
@@ -194,6 +196,7 @@ func Default() Config {
 		},
 		Log:         Log{Level: "info", Format: "text"},
 		CodecServer: defaultCodecServer(),
+		Telemetry:   Telemetry{SampleRatio: 1},
 	}
 }
 

@@ -63,7 +63,8 @@ func TestLoadReportsAllFaultsAtOnce(t *testing.T) {
 	flags := inFolder(t)
 	require.NoError(t, os.WriteFile("config.yaml", []byte(`
 store: {driver: oracle}
-lock: {deadline: 0s, reason: certificateHold}
+lock: {deadline: 0s, reason: certificateHold, overdue: [15m, 5m]}
+telemetry: {otlp_endpoint: "collector:4318", sample_ratio: 2}
 search_attributes: {user: hashed}
 get: {enabled: true, ca: d, authentication: false, signature: false, recover_encryption: true, key_types: [RSA-1024], years: 0, user_id: name, workflow_id: secret, scan_wait: 0s}
 messaging: {url: "http://host", callback_address: "127.0.0.1:0", callback_user: "a:b"}
@@ -84,7 +85,7 @@ cas:
 `), 0o600))
 	_, err := Load(flags)
 	for _, fault := range []string{
-		"store.driver", "lock.deadline", "lock.reason", "search_attributes.hash_key_file", "worker.profile_address",
+		"store.driver", "lock.deadline", "lock.reason", "lock.overdue must grow", "telemetry.otlp_endpoint", "telemetry.sample_ratio", "search_attributes.hash_key_file", "worker.profile_address",
 		"mail.address", "mail.from is missing", "mail.username must be empty", "mail.password_file", "mail.server_ca_file", "mail.timeout", "mail.reply_to", "mail.contact", "mail.self_service",
 		"cas[0].url", "cas[0].issuer_file", "cas[0].proof_wait", "cas[1].driver", "cas[1].name",
 		"cas[2].provisioner", "cas[2].crl_url", "cas[2].token_file is not a setting of driver stepca", "cas[3].token_file", "cas[4].issuer_dn", "cas[4].mount is not a setting of driver ejbca",

@@ -21,6 +21,7 @@ import (
 	"mobileid/encryption"
 	starter "mobileid/starter/client"
 	"mobileid/starter/stack"
+	"mobileid/telemetry"
 	"mobileid/workflows"
 )
 
@@ -67,6 +68,9 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	if output := root.PersistentFlags().Lookup("output"); output.Value.String() == "json" {
 		p.json = true
 	}
+	if p.endTrace != nil {
+		p.endTrace()
+	}
 	return p.report(err)
 }
 
@@ -77,6 +81,9 @@ type program struct {
 	json     bool
 	config   func() (config.Config, error)
 	failures converter.FailureConverter // of the connection to Temporal; nil: the SDK's own
+
+	traces   *telemetry.Traces // nil: none are configured
+	endTrace func()            // nil: there is none
 
 	// setupMore, if not nil, prepares what a stack has beside the usual parts.
 	setupMore func(ctx context.Context, s *stack.Stack) error
@@ -103,12 +110,12 @@ Every setting of config.yaml is a flag, too (--store.dsn), and a variable
 	var output string
 	root.PersistentFlags().StringVarP(&output, "output", "o", "text", "text or json")
 	config.Flags(root.PersistentFlags())
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if output != "text" && output != "json" {
 			return fmt.Errorf("%w: --output is %q, must be text or json", errUsage, output)
 		}
 		p.json = output == "json"
-		return nil
+		return p.trace(cmd)
 	}
 	p.config = func() (config.Config, error) { return config.Load(root.PersistentFlags()) }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
@@ -167,6 +174,7 @@ func (p *program) connect(ctx context.Context) (client.Client, config.Config, er
 	p.failures = options.FailureConverter
 	// What goes wrong is told as the command's error; the SDK has nothing to add.
 	options.Logger = log.NewStructuredLogger(discard())
+	options.Interceptors = append(options.Interceptors, p.traces.Interceptors()...)
 	temporal, err := client.DialContext(ctx, options)
 	if err != nil {
 		return nil, c, fmt.Errorf("connect to Temporal at %s, namespace %s: %w", options.HostPort, options.Namespace, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +48,13 @@ func (w *caWatch) watch(ctx context.Context, log *zap.Logger) {
 		case <-look.C:
 		}
 	}
+}
+
+// all is how each CA was when last looked at, none at first.
+func (w *caWatch) all() []ca.Health {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.last)
 }
 
 // state is how each CA was when last looked at, in words that hold no address.

@@ -17,14 +17,15 @@ const (
 	readTimeout = 30 * time.Second
 )
 
-// health answers /healthz, that the process lives, and /readyz, that it can
-// work: it is polling, Temporal answers, and Identity Manager's store answers.
+// health answers /metrics for Prometheus, /healthz, that the process lives, and
+// /readyz, that it can work: it is polling, Temporal answers, and Identity Manager's store answers.
 // Only the second looks at others: a worker must not be restarted because
 // Temporal is away.
 type health struct {
 	temporal client.Client
 	store    interface{ Ping(context.Context) error } // nil if CAs alone are served
 	cas      *caWatch
+	metrics  http.Handler
 	stopping <-chan struct{}
 }
 
@@ -41,6 +42,7 @@ func (h health) handler() http.Handler {
 		}
 		answer(w, code, state)
 	})
+	mux.Handle("GET /metrics", h.metrics)
 	return mux
 }
 

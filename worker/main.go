@@ -33,6 +33,7 @@ import (
 	"mobileid/activities/identitymanager"
 	"mobileid/config"
 	"mobileid/encryption"
+	"mobileid/telemetry"
 	"mobileid/workflows"
 )
 
@@ -63,8 +64,17 @@ func run(ctx context.Context, args []string) error {
 	if w.cas, err = configured.Authorities(c.CAs); err != nil {
 		return err
 	}
+	traces, err := w.measure(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := traces.Stop(ctx); err != nil {
+			log.Warn("The last traces are not sent", zap.Error(err))
+		}
+	}()
 	if c.Worker.Serves != config.ServesCAs {
-		if w.store, err = identitymanager.Configured(ctx, c); err != nil {
+		if w.store, err = identitymanager.Configured(ctx, c, func(o *identitymanager.Options) { o.Reached = w.metrics.Reached }); err != nil {
 			return err
 		}
 		defer func() { _ = w.store.Close() }()
@@ -89,6 +99,8 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	keyset.ForWorker(&options)
+	options.MetricsHandler = w.metrics.Temporal()
+	options.Interceptors = append(options.Interceptors, traces.Interceptors()...)
 	if w.temporal, err = dial(ctx, log, options); err != nil {
 		return err
 	}
@@ -107,6 +119,7 @@ type worker struct {
 	config   config.Config
 	temporal client.Client
 	cas      *ca.Authorities
+	metrics  *telemetry.Metrics
 	store    *identitymanager.Store // nil if it serves CAs alone
 	settings activities.Settings
 	get      *activities.Get // nil if Get mobile ID is not configured
@@ -172,7 +185,10 @@ func (w worker) serve(ctx context.Context) error {
 	polling := w.pollers(fail)
 
 	cas := &caWatch{authorities: w.cas}
-	probes := health{temporal: w.temporal, cas: cas, stopping: ctx.Done()}
+	if err := w.observe(cas); err != nil {
+		return err
+	}
+	probes := health{temporal: w.temporal, cas: cas, metrics: w.metrics.Handler(), stopping: ctx.Done()}
 	if w.store != nil {
 		probes.store = w.store
 	}
@@ -287,11 +303,7 @@ func profiles() http.Handler {
 
 // startFields say what this worker runs with, without any secret.
 func (w worker) startFields(queues []string) []zap.Field {
-	names := []string{}
-	for _, a := range w.cas.All() {
-		names = append(names, a.Name)
-	}
-	fields := []zap.Field{zap.Strings("taskQueues", queues), zap.Strings("cas", names)}
+	fields := []zap.Field{zap.Strings("taskQueues", queues), zap.Strings("cas", names(w.cas))}
 	if w.store == nil {
 		return fields
 	}

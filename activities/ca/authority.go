@@ -55,6 +55,8 @@ type Authority struct {
 	// ApprovalWait is how long a request may wait for an approval at the CA.
 	ApprovalWait time.Duration
 
+	// Observer is told of every call; nil: nobody is.
+	Observer Observer
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
 }

@@ -30,7 +30,7 @@ func (a *Authority) IssueOnce(ctx context.Context, request IssueRequest) (mobile
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.requestTimeout())
 	defer cancel()
-	cert, err := issuer.IssueOnce(ctx, request)
+	cert, err := observed(ctx, a, CallIssue, func(ctx context.Context) (*x509.Certificate, error) { return issuer.IssueOnce(ctx, request) }, doneClass)
 	if err != nil {
 		return mobileid.Certificate{}, asError(err, op)
 	}
@@ -50,7 +50,7 @@ func (a *Authority) Issued(ctx context.Context, csr *x509.CertificateRequest) ([
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.requestTimeout())
 	defer cancel()
-	found, err := issuer.Issued(ctx, csr)
+	found, err := observed(ctx, a, CallFind, func(ctx context.Context) ([]*x509.Certificate, error) { return issuer.Issued(ctx, csr) }, doneClass)
 	if err != nil {
 		return nil, asError(err, op)
 	}

@@ -105,17 +105,18 @@ func (c Certificate) expired(now time.Time) bool {
 func (a *Authority) ask(ctx context.Context, cert Certificate) []testimony {
 	type question struct {
 		source mobileid.ProofSource
+		call   Call
 		check  func(context.Context, Certificate) (Evidence, error)
 	}
 	var questions []question
 	if a.Driver != nil && a.Driver.Capabilities().HasStatus {
-		questions = append(questions, question{mobileid.ProofFromCA, a.Driver.Status})
+		questions = append(questions, question{mobileid.ProofFromCA, CallStatus, a.Driver.Status})
 	}
 	if a.OCSP != nil {
-		questions = append(questions, question{mobileid.ProofFromOCSP, a.OCSP.Check})
+		questions = append(questions, question{mobileid.ProofFromOCSP, CallOCSP, a.OCSP.Check})
 	}
 	if a.CRL != nil && !cert.expired(a.clock()) {
-		questions = append(questions, question{mobileid.ProofFromCRL, a.CRL.Check})
+		questions = append(questions, question{mobileid.ProofFromCRL, CallCRL, a.CRL.Check})
 	}
 	said := make([]testimony, len(questions))
 	var group sync.WaitGroup
@@ -129,7 +130,7 @@ func (a *Authority) ask(ctx context.Context, cert Certificate) []testimony {
 			}
 			ctx, cancel := context.WithTimeout(ctx, a.requestTimeout())
 			defer cancel()
-			evidence, err := q.check(ctx, cert)
+			evidence, err := observed(ctx, a, q.call, func(ctx context.Context) (Evidence, error) { return q.check(ctx, cert) }, statusClass)
 			if err == nil {
 				evidence, err = read(q.source, evidence)
 			}

@@ -153,7 +153,9 @@ func (t *attempt) request(ctx context.Context) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.authority.requestTimeout())
 	defer cancel()
 	t.sent = true
-	answer, err := driver.Revoke(ctx, t.cert, t.reason)
+	answer, err := observed(ctx, t.authority, CallRevoke, func(ctx context.Context) (Answer, error) {
+		return driver.Revoke(ctx, t.cert, t.reason)
+	}, outcomeClass)
 	if err != nil {
 		return Answer{}, asError(err, t.op)
 	}

@@ -105,7 +105,9 @@ func (s *Store) Record(ctx context.Context, record mobileid.Record) (mobileid.Au
 		record.At = s.now()
 	}
 	var mark mobileid.AuditMark
+	var reached []Milestone
 	err := s.transact(ctx, func(tx *sql.Tx) error {
+		reached = nil
 		chain, err := s.openChain(ctx, tx, record.MobileID)
 		if err != nil {
 			return err
@@ -120,12 +122,17 @@ func (s *Store) Record(ctx context.Context, record mobileid.Record) (mobileid.Au
 				return nil
 			}
 		}
-		mark, err = chain.append(ctx, once, record)
+		if mark, err = chain.append(ctx, once, record); err != nil || record.Event != mobileid.EventVisible {
+			return err
+		}
+		// A process looks for what is published after its last revocation.
+		reached, err = s.recordMilestones(ctx, tx, record.MobileID, false)
 		return err
 	})
 	if err != nil {
 		return mobileid.AuditMark{}, fmt.Errorf("record that mobile ID %s is %s: %w", record.MobileID, record.Event, err)
 	}
+	s.tell(reached)
 	return mark, nil
 }
 

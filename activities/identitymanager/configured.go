@@ -7,8 +7,9 @@ import (
 	"mobileid/config"
 )
 
-// Configured opens the store that the configuration of the programs names.
-func Configured(ctx context.Context, c config.Config) (*Store, error) {
+// Configured opens the store that the configuration of the programs names. change,
+// which may be left out, adapts the options.
+func Configured(ctx context.Context, c config.Config, change ...func(*Options)) (*Store, error) {
 	dsn, err := c.Store.StoreDSN()
 	if err != nil {
 		return nil, fmt.Errorf("identity manager: %w", err)
@@ -17,5 +18,9 @@ func Configured(ctx context.Context, c config.Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity manager: %w", err)
 	}
-	return Open(ctx, Options{Driver: c.Store.Driver, DSN: dsn, AuditKey: key})
+	options := Options{Driver: c.Store.Driver, DSN: dsn, AuditKey: key}
+	for _, f := range change {
+		f(&options)
+	}
+	return Open(ctx, options)
 }

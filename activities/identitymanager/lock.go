@@ -26,18 +26,20 @@ func (s *Store) Lock(ctx context.Context, order mobileid.LockOrder) (mobileid.Lo
 	}
 	order.RequestedAt = microseconds(order.RequestedAt)
 	var receipt mobileid.LockReceipt
+	var reached []Milestone
 	err := s.transact(ctx, func(tx *sql.Tx) error {
 		var err error
-		receipt, err = s.lock(ctx, tx, order)
+		receipt, err = s.lock(ctx, tx, order, &reached)
 		return err
 	})
 	if err != nil {
 		return mobileid.LockReceipt{}, fmt.Errorf("lock mobile ID %s: %w", order.MobileID, err)
 	}
+	s.tell(reached)
 	return receipt, nil
 }
 
-func (s *Store) lock(ctx context.Context, tx *sql.Tx, order mobileid.LockOrder) (mobileid.LockReceipt, error) {
+func (s *Store) lock(ctx context.Context, tx *sql.Tx, order mobileid.LockOrder, reached *[]Milestone) (mobileid.LockReceipt, error) {
 	chain, err := s.openChain(ctx, tx, order.MobileID)
 	if err != nil {
 		return mobileid.LockReceipt{}, err
@@ -64,6 +66,10 @@ func (s *Store) lock(ctx context.Context, tx *sql.Tx, order mobileid.LockOrder) 
 	m.Certificates, err = certificatesOf(ctx, tx, order.MobileID)
 	if err != nil {
 		return mobileid.LockReceipt{}, err
+	}
+	*reached = nil
+	if !repeated && receipt.From != mobileid.Locked {
+		*reached = lockedMilestones(m)
 	}
 	receipt.Certificates = m.Certificates
 	if !order.Resume {

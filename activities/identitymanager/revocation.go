@@ -27,14 +27,16 @@ func (s *Store) RecordRevocations(ctx context.Context, order mobileid.Revocation
 		return mobileid.RevocationReceipt{}, err
 	}
 	var receipt mobileid.RevocationReceipt
+	var reached []Milestone
 	err := s.transact(ctx, func(tx *sql.Tx) error {
 		var err error
-		receipt, err = s.recordRevocations(ctx, tx, order)
+		receipt, err = s.recordRevocations(ctx, tx, order, &reached)
 		return err
 	})
 	if err != nil {
 		return mobileid.RevocationReceipt{}, fmt.Errorf("record revocations at %s for mobile ID %s: %w", order.CA, order.MobileID, err)
 	}
+	s.tell(reached)
 	return receipt, nil
 }
 
@@ -71,7 +73,7 @@ func checkRevocations(order mobileid.RevocationOrder) error {
 	return nil
 }
 
-func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobileid.RevocationOrder) (mobileid.RevocationReceipt, error) {
+func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobileid.RevocationOrder, reached *[]Milestone) (mobileid.RevocationReceipt, error) {
 	chain, err := s.openChain(ctx, tx, order.MobileID)
 	if err != nil {
 		return mobileid.RevocationReceipt{}, err
@@ -93,6 +95,7 @@ func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobilei
 		return mobileid.RevocationReceipt{}, err
 	}
 	if repeated {
+		*reached = nil
 		return mobileid.RevocationReceipt{Certificates: results, Audit: written.AuditMark}, nil
 	}
 	for batch := range slices.Chunk(changed, maxRowsPerStatement) {
@@ -110,6 +113,9 @@ func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobilei
 		Certificates: results,
 	})
 	if err != nil {
+		return mobileid.RevocationReceipt{}, err
+	}
+	if *reached, err = s.revokedMilestones(ctx, tx, order.MobileID, states, changed); err != nil {
 		return mobileid.RevocationReceipt{}, err
 	}
 	return mobileid.RevocationReceipt{Certificates: results, Audit: mark}, nil

@@ -26,6 +26,7 @@ type Options struct {
 	DSN      string           // SQLite: the path of the file; Postgres: a URL
 	AuditKey []byte           // of the audit chain, at least 32 bytes
 	Clock    func() time.Time // nil: time.Now
+	Reached  func(Milestone)  // told at most once of each stage of a lock; nil: nobody is
 }
 
 // String says which driver is meant, and nothing that is secret: a DSN may hold
@@ -43,6 +44,7 @@ type Store struct {
 	key     []byte
 	clock   func() time.Time
 	place   string // for messages; without secrets
+	reached func(Milestone)
 }
 
 // dialect is what differs between the two databases. Everything else is one code
@@ -65,7 +67,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if options.DSN == "" {
 		return nil, errors.New("identity manager: option DSN is missing")
 	}
-	store := &Store{key: bytes.Clone(options.AuditKey), clock: options.Clock}
+	store := &Store{key: bytes.Clone(options.AuditKey), clock: options.Clock, reached: options.Reached}
 	if store.clock == nil {
 		store.clock = time.Now
 	}
