@@ -29,7 +29,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/workflow"
 
 	"mobileid"
 	"mobileid/activities/identitymanager"
@@ -126,7 +128,7 @@ func (i *installation) setup(ctx context.Context, c config.Config, s *stack.Stac
 		return err
 	}
 	i.temporal, err = client.DialContext(ctx, client.Options{
-		HostPort: s.TemporalAddress, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)), Interceptors: i.traces.Interceptors(),
+		HostPort: s.TemporalAddress, Logger: quiet(), Interceptors: i.traces.Interceptors(),
 	})
 	if err != nil {
 		return err
@@ -171,7 +173,39 @@ func (i *installation) press(t *testing.T, mobileID, user string) {
 	require.Equal(t, http.StatusOK, recorder.Code, recorder.Body)
 }
 
-// prometheus is Debian's, scraping the installation each second. Rules do not wait.
+// connect makes one more client of the installation.
+func (i *installation) connect(t *testing.T, options client.Options) *starter.Client {
+	t.Helper()
+	options.HostPort, options.Logger = i.Stack.TemporalAddress, quiet()
+	temporal, err := client.DialContext(t.Context(), options)
+	require.NoError(t, err)
+	t.Cleanup(temporal.Close)
+	return starter.New(temporal, workflows.TaskQueue)
+}
+
+func quiet() log.Logger { return log.NewStructuredLogger(slog.New(slog.DiscardHandler)) }
+
+// oddHeader sends something else where the trace belongs.
+type oddHeader struct{}
+
+func (oddHeader) Inject(_ context.Context, header workflow.HeaderWriter) error {
+	payload, err := converter.GetDefaultDataConverter().ToPayload("no trace")
+	header.Set("_tracer-data", payload)
+	return err
+}
+
+func (oddHeader) InjectFromWorkflow(workflow.Context, workflow.HeaderWriter) error { return nil }
+
+func (oddHeader) Extract(ctx context.Context, _ workflow.HeaderReader) (context.Context, error) {
+	return ctx, nil
+}
+
+func (oddHeader) ExtractToWorkflow(ctx workflow.Context, _ workflow.HeaderReader) (workflow.Context, error) {
+	return ctx, nil
+}
+
+// prometheus is Debian's, scraping the installation every two seconds. Rules do not
+// wait.
 type prometheus struct{ address string }
 
 func startPrometheus(t *testing.T, target string) prometheus {
@@ -184,7 +218,7 @@ func startPrometheus(t *testing.T, target string) prometheus {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "alerts.yaml"), rules, 0o600))
 	settings, err := os.ReadFile("prometheus/prometheus.yaml")
 	require.NoError(t, err)
-	text := strings.NewReplacer("127.0.0.1:8081", target, "15s", "1s").Replace(string(settings))
+	text := strings.NewReplacer("127.0.0.1:8081", target, "15s", "2s").Replace(string(settings))
 	file := filepath.Join(dir, "prometheus.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -292,8 +326,9 @@ func TestLiveInstallation(t *testing.T) {
 
 	i.unrouted(t, "mid-2001")
 	i.press(t, "mid-2001", "bert")
-	_, err = i.Locks.User("bert").Start(t.Context(), "mid-1002", starter.LockOptions{})
-	require.NoError(t, err)
+	odd := i.connect(t, client.Options{ContextPropagators: []workflow.ContextPropagator{oddHeader{}}})
+	_, err = odd.User("bert").Start(t.Context(), "mid-1002", starter.LockOptions{})
+	require.NoError(t, err, "a header that is no trace does no harm")
 	ca, ok := i.Stack.Process("devca")
 	require.True(t, ok)
 	require.NoError(t, ca.Kill())
@@ -306,17 +341,19 @@ func TestLiveInstallation(t *testing.T) {
 		}
 	})
 	t.Run("the others do not, and all evaluate", func(t *testing.T) {
-		states := p.alerts(t)
 		for _, r := range readRules(t) {
-			state := states[r.Alert]
-			require.Equal(t, "ok", state.Health, "%s: %s", r.Alert, state.LastError)
 			switch r.Alert {
 			case "MobileIDLockNeedsOperator", "MobileIDLockOverdue", "MobileIDCAFailing":
-			case "MobileIDCRLLate", "MobileIDCANotWell", "MobileIDLockSlow", "MobileIDWorkersBusy":
-				// What they say depends on the time that the test takes.
-			default:
-				require.Equal(t, "inactive", state.State, r.Alert)
+				continue
 			}
+			state := p.alerts(t)[r.Alert]
+			require.Equal(t, "ok", state.Health, "%s: %s", r.Alert, state.LastError)
+			switch r.Alert {
+			case "MobileIDCRLLate", "MobileIDCANotWell", "MobileIDLockSlow", "MobileIDWorkersBusy":
+				continue // what they say depends on the time that the test takes
+			}
+			// A scrape may fail for once where both processors are busy.
+			require.Eventually(t, func() bool { return p.alerts(t)[r.Alert].State == "inactive" }, limit, 500*time.Millisecond, r.Alert)
 		}
 	})
 	t.Run("every metric of a rule has series", func(t *testing.T) {

@@ -231,7 +231,7 @@ Running. Stop with Ctrl-C.
   Temporal Web UI  %[1]s
   Temporal         %[2]s
   CRL and OCSP     %[3]s
-  worker           http://%[4]s/readyz
+  worker           http://%[4]s/readyz, and /metrics for Prometheus
   logs             %[5]s/log
 
 In another terminal:

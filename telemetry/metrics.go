@@ -97,11 +97,11 @@ func (m *Metrics) Reached(milestone identitymanager.Milestone) {
 // Calls makes the observer of calls to CAs. It measures them, and each call is a span
 // of the trace that it belongs to. The kinds of errors of the named CAs are there from
 // the start: Prometheus does not see the rise of a counter that was not there before.
-func (m *Metrics) Calls(cas []string) ca.Observer {
+func (m *Metrics) Calls(ctx context.Context, cas []string) ca.Observer {
 	for _, name := range cas {
 		for _, call := range []ca.Call{ca.CallRevoke, ca.CallStatus} {
 			for _, kind := range ca.Kinds() {
-				m.answers.Add(context.Background(), 0, metric.WithAttributes(answerLabels(name, call, string(kind))...))
+				m.answers.Add(ctx, 0, metric.WithAttributes(answerLabels(name, call, string(kind))...))
 			}
 		}
 	}

@@ -46,7 +46,7 @@ func full(t *testing.T) *telemetry.Metrics {
 	for _, stage := range []identitymanager.Stage{identitymanager.StageLocked, identitymanager.StageRevoked, identitymanager.StageVisible} {
 		m.Reached(identitymanager.Milestone{Stage: stage, After: 3 * time.Millisecond})
 	}
-	observer := m.Calls([]string{"issuing"})
+	observer := m.Calls(t.Context(), []string{"issuing"})
 	for _, call := range []ca.Call{ca.CallRevoke, ca.CallStatus, ca.CallIssue, ca.CallFind, ca.CallOCSP, ca.CallCRL} {
 		_, done := observer.Calling(t.Context(), "issuing", call)
 		done(ca.ClassDone)
@@ -54,8 +54,8 @@ func full(t *testing.T) *telemetry.Metrics {
 	require.NoError(t, m.ObserveLocks(func(context.Context) (telemetry.Locks, bool) {
 		return telemetry.Locks{Open: map[string]int64{"needsOperator": 2}, Overdue: map[string]int64{"15m": 1}}, true
 	}))
+	now := time.Now()
 	require.NoError(t, m.ObserveCAs(func() []ca.Health {
-		now := time.Now()
 		return []ca.Health{{
 			CA: "issuing", Driver: &ca.Part{OK: true}, OCSP: &ca.Part{}, CRL: &ca.Part{OK: true, At: now.Add(-time.Hour), Next: now.Add(-time.Minute)},
 			Until: now.Add(48 * time.Hour),

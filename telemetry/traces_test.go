@@ -24,7 +24,7 @@ func newTraces(t *testing.T, c config.Telemetry) *telemetry.Traces {
 // visit serves a page that calls a CA.
 func visit(t *testing.T, traces *telemetry.Traces) {
 	t.Helper()
-	observer := newMetrics(t).Calls(nil)
+	observer := newMetrics(t).Calls(t.Context(), nil)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /mobile-ids/{id}/lock", func(_ http.ResponseWriter, r *http.Request) {
 		_, done := observer.Calling(r.Context(), "issuing", ca.CallRevoke)

@@ -135,7 +135,7 @@ func (w *worker) measure(ctx context.Context) (*telemetry.Traces, error) {
 	if w.metrics, err = telemetry.NewMetrics(log); err != nil {
 		return nil, err
 	}
-	observer := w.metrics.Calls(names(w.cas))
+	observer := w.metrics.Calls(ctx, names(w.cas))
 	for _, a := range w.cas.All() {
 		a.Observer = observer
 	}
