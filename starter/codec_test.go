@@ -185,10 +185,11 @@ func (e *encrypted) get(ctx context.Context, t *testing.T) {
 		require.NoError(t, err)
 		status, err = a.Next(ctx)
 		require.NoError(t, err)
-		g := &getting{demo: e.demo}
-		_, err = g.scan(ctx, g.code(ctx, t, status.MobileID), phone.WellBehaved)
+		code, err := e.demo.Store.Provisioning(ctx, status.MobileID)
 		require.NoError(t, err)
-		e.personal = append(e.personal, g.secrets...)
+		e.personal = append(e.personal, code.URI, code.Nonce)
+		_, err = (&getting{demo: e.demo}).scan(ctx, code.URI, phone.WellBehaved)
+		require.NoError(t, err)
 		status, err = a.WaitClosed(ctx, nil)
 		return err
 	}))
