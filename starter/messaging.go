@@ -20,9 +20,12 @@ unencrypted in its folder. Never use it in production.
 'starter run' and 'starter demo' start one. A worker that uses another one needs, in
 its section messaging, the address that is printed as url, and from the folder
 
-  client_id %s        api_key_file %s        server_ca_file %s
-  callback_user %s    callback_password_file %s
-  attestation_file %s
+  client_id               %s
+  api_key_file            %s
+  server_ca_file          %s
+  callback_user           %s
+  callback_password_file  %s
+  attestation_file        %s
 
 --callback-url is the worker's callback_address, as an URL.`,
 			embedded.ClientID, embedded.APIKeyFile, embedded.ServerCAFile, embedded.CallbackUser, embedded.CallbackPasswordFile, embedded.AttestationKeysFile),

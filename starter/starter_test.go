@@ -259,6 +259,8 @@ func checkCommandLine(t *testing.T) {
 		says string
 	}{
 		{"help", []string{"--help"}, exitDone, "Exit codes"},
+		{"help with messaging", []string{"messaging", "--help"}, exitDone, "attestation_file        attestation.jwks\n"},
+		{"help with the phone", []string{"phone", "scan", "--help"}, exitDone, "-, which reads what 'starter get' shows in a terminal"},
 		{"no such command", []string{"unlock"}, exitUsage, "unknown command"},
 		{"no such flag", []string{"lock", "mid-1002", "--force"}, exitUsage, "unknown flag"},
 		{"no mobile ID", []string{"lock", "--user", "bert"}, exitUsage, "MOBILE_ID"},
