@@ -65,6 +65,7 @@ type GetSettings struct {
 	ScanWait    time.Duration
 	StepWait    time.Duration
 	InstallWait time.Duration
+	QRByEmail   bool // Identity Manager has the code sent to the main address
 	// WorkflowID returns the workflow id that the Get of a user must have.
 	WorkflowID func(userID string) string
 }
@@ -94,6 +95,14 @@ func (s GetSettings) name(a mobileid.Applicant) (string, error) {
 		return "", mobileid.NotEntitled("the user has no email address, by which the app would call them")
 	}
 	return a.Emails[0], nil
+}
+
+// reachable refuses a user who could not get the code.
+func (s GetSettings) reachable(a mobileid.Applicant) error {
+	if s.QRByEmail && len(a.Emails) == 0 {
+		return mobileid.NotEntitled("the user has no email address, to which the QR code would be sent")
+	}
+	return nil
 }
 
 // profileName is what the app shows.

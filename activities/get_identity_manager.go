@@ -44,6 +44,9 @@ func (a *Activities) admitGet(applicant mobileid.Applicant, in ValidateGetInput)
 	if _, err := settings.name(applicant); err != nil {
 		return nil, err
 	}
+	if err := settings.reachable(applicant); err != nil {
+		return nil, err
+	}
 	result := &ValidateGetResult{Policy: a.getPolicy(applicant)}
 	for _, m := range applicant.Live() {
 		switch {

@@ -46,7 +46,7 @@ type Config struct {
 	CAs              []CA             `mapstructure:"cas" doc:"The certificate authorities; a certificate goes to the one that issued it"`
 	Get              Get              `mapstructure:"get" doc:"Get mobile ID"`
 	Messaging        Messaging        `mapstructure:"messaging" doc:"Smart ID Messaging, by which Get mobile ID reaches phones"`
-	Mail             Mail             `mapstructure:"mail" doc:"Mails to the owners of mobile IDs; no process sends any yet"`
+	Mail             Mail             `mapstructure:"mail" doc:"Mails to the owners of mobile IDs"`
 	Reconciliation   Reconciliation   `mapstructure:"reconciliation" doc:"What finds and finishes mobile IDs that a process has left between two states"`
 	Worker           Worker           `mapstructure:"worker" doc:"The worker program"`
 	Telemetry        Telemetry        `mapstructure:"telemetry" doc:"Traces; metrics are at worker.health_address"`
@@ -74,6 +74,7 @@ type Lock struct {
 	Deadline time.Duration `mapstructure:"deadline" doc:"how long a lock waits for Next or Cancel"`
 	Reason   string        `mapstructure:"reason" doc:"RFC 5280 reason where nobody gives one"`
 	Overdue  []string      `mapstructure:"overdue" doc:"how long after Next a lock that is not finished counts as overdue, one step after the other"`
+	Notify   bool          `mapstructure:"notify" doc:"mail the owner, at every address, when a lock is requested and when it is finished"`
 }
 
 // Reconciliation says when what was left unfinished is looked for.
@@ -175,7 +176,7 @@ func Default() Config {
 		TaskQueue:        "mobile-id",
 		Store:            Store{Driver: "sqlite", DSN: ".dev/im.db"},
 		Audit:            Audit{KeyFile: ".dev/audit.key", CheckpointDir: ".dev/checkpoints", CheckpointEvery: 24 * time.Hour},
-		Lock:             Lock{Deadline: 2 * time.Hour, Reason: "unspecified", Overdue: []string{"15m", "4h", "12h", "24h"}},
+		Lock:             Lock{Deadline: 2 * time.Hour, Reason: "unspecified", Notify: true, Overdue: []string{"15m", "4h", "12h", "24h"}},
 		SearchAttributes: SearchAttributes{Enabled: true, User: "plain"},
 		Get:              defaultGet(),
 		Messaging:        Messaging{CallTimeout: 10 * time.Second},

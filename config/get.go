@@ -25,6 +25,8 @@ type Get struct {
 	UserID             string        `mapstructure:"user_id" doc:"by what messaging and the app call the user: email or id"`
 	ServerName         string        `mapstructure:"server_name" doc:"what the app shows as the issuer"`
 	ProfileName        string        `mapstructure:"profile_name" doc:"what the app shows as the name; %s is the user's name"`
+	QR                 string        `mapstructure:"qr" doc:"how the user gets the QR code: page, or email to the main address"`
+	Notify             bool          `mapstructure:"notify" doc:"mail the user, at every address, when a Get has succeeded or failed"`
 	WorkflowID         string        `mapstructure:"workflow_id" doc:"user id in the id of the process, which is never encrypted: plain or hashed"`
 	Deadline           time.Duration `mapstructure:"deadline" doc:"how long a Get waits for Next or Cancel"`
 	GrantFor           time.Duration `mapstructure:"grant_for" doc:"how long a grant may wait to be used"`
@@ -48,6 +50,12 @@ type Messaging struct {
 	CallbackPasswordFile    string        `mapstructure:"callback_password_file" doc:"file with the password for that"`
 }
 
+// How the user gets the QR code.
+const (
+	QROnPage  = "page"
+	QRByEmail = "email"
+)
+
 func defaultGet() Get {
 	return Get{
 		Authentication:     true,
@@ -60,6 +68,8 @@ func defaultGet() Get {
 		UserID:             "email",
 		ServerName:         "Smart ID",
 		ProfileName:        "MobileID %s",
+		QR:                 QROnPage,
+		Notify:             true,
 		WorkflowID:         "plain",
 		Deadline:           2 * time.Hour,
 		GrantFor:           2 * time.Hour,
@@ -110,6 +120,7 @@ func (c Config) checkGet(f *Faults) {
 	oneOf(f, "get.user_id", g.UserID, "email", "id")
 	required(f, "get.server_name", g.ServerName)
 	required(f, "get.profile_name", g.ProfileName)
+	oneOf(f, "get.qr", g.QR, QROnPage, QRByEmail)
 	oneOf(f, "get.workflow_id", g.WorkflowID, "plain", "hashed")
 	if g.WorkflowID == "hashed" {
 		required(f, "search_attributes.hash_key_file", c.SearchAttributes.HashKeyFile)

@@ -186,9 +186,13 @@ func (a *applicant) grant(ctx context.Context) error {
 	return err
 }
 
-// showCode shows the QR code once there is one.
+// showCode shows the QR code once there is one, unless the user gets it by mail.
 func (p *program) showCode(ctx context.Context, a *applicant, status starter.GetStatus, file string) error {
 	if status.Phase == workflows.Closed {
+		return nil
+	}
+	if a.c.Get.QR == config.QRByEmail {
+		fmt.Fprintln(p.err, "The QR code is sent to the user by email (get.qr).")
 		return nil
 	}
 	provisioning, err := a.store.Provisioning(ctx, status.MobileID)

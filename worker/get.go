@@ -50,6 +50,7 @@ func getSettings(c config.Config) (activities.GetSettings, error) {
 		ScanWait:    c.Get.ScanWait,
 		StepWait:    c.Get.StepWait,
 		InstallWait: c.Get.InstallWait,
+		QRByEmail:   c.Get.QR == config.QRByEmail,
 		WorkflowID:  workflows.GetWorkflowIDs(key),
 	}
 	for _, certificate := range []struct {

@@ -31,6 +31,7 @@ import (
 	"mobileid/activities/ca"
 	"mobileid/activities/ca/configured"
 	"mobileid/activities/identitymanager"
+	"mobileid/activities/notify"
 	"mobileid/config"
 	"mobileid/encryption"
 	"mobileid/telemetry"
@@ -87,6 +88,9 @@ func run(ctx context.Context, args []string) error {
 		if w.get, err = newGet(c, w.store, w.cas); err != nil {
 			return err
 		}
+		if w.mails, err = newMails(log, c, w.store); err != nil {
+			return err
+		}
 	}
 	options, err := config.Temporal()
 	if err != nil {
@@ -123,6 +127,7 @@ type worker struct {
 	store    *identitymanager.Store // nil if it serves CAs alone
 	settings activities.Settings
 	get      *activities.Get // nil if Get mobile ID is not configured
+	mails    *notify.Sender  // nil if it serves CAs alone
 }
 
 // dial connects to Temporal, or says within a few seconds that it cannot.
@@ -226,6 +231,12 @@ func (w worker) serve(ctx context.Context) error {
 	if w.get != nil {
 		go forgetSecrets(serving, w.log, w.store)
 	}
+	var mailing sync.WaitGroup
+	sending, stopSending := context.WithCancel(ctx)
+	defer stopSending()
+	if w.mails != nil {
+		mailing.Go(func() { w.mails.Run(sending) })
+	}
 	for queue, poller := range polling {
 		if err := poller.Start(); err != nil {
 			return fmt.Errorf("start polling task queue %s: %w", queue, err)
@@ -239,7 +250,9 @@ func (w worker) serve(ctx context.Context) error {
 		w.log.Info("Stopping: running activities may end", zap.Duration("atMost", w.config.Worker.StopTimeout))
 	case err = <-fatal:
 	}
+	stopSending()
 	var stopping sync.WaitGroup
+	stopping.Go(mailing.Wait)
 	for _, poller := range polling {
 		stopping.Go(poller.Stop)
 	}
@@ -310,6 +323,7 @@ func (w worker) startFields(queues []string) []zap.Field {
 	return append(fields,
 		zap.Strings("processes", []string{workflows.Lock, workflows.LockForOperator, workflows.Get}),
 		zap.Bool("get", w.get != nil),
+		zap.String("mail", w.config.Mail.Driver),
 		zap.String("store", w.config.Store.Driver),
 		zap.Bool("searchAttributes", w.config.SearchAttributes.Enabled),
 		zap.Bool("encryption", w.config.Encryption.KeysetFile != ""),

@@ -83,10 +83,14 @@ func (s *Store) activate(ctx context.Context, tx *sql.Tx, order mobileid.Activat
 	if err := forgetSecrets(ctx, tx, m.ID); err != nil {
 		return mobileid.Receipt{}, err
 	}
+	now := s.now()
+	if err := s.noticeActivated(ctx, chain, m, order, results, now); err != nil {
+		return mobileid.Receipt{}, err
+	}
 	return conclude(ctx, chain, once, mobileid.Record{
 		MobileID:     order.MobileID,
 		Event:        mobileid.EventActivated,
-		At:           s.now(),
+		At:           now,
 		Process:      order.Process,
 		Decision:     order.Decision,
 		Certificates: results,
@@ -183,6 +187,11 @@ func (s *Store) abandon(ctx context.Context, tx *sql.Tx, order mobileid.AbandonO
 	results, err := chain.certificates(ctx)
 	if err != nil {
 		return mobileid.Receipt{}, err
+	}
+	if m.State == mobileid.Registered {
+		if err := s.noticeAbandoned(ctx, chain, m, order, results, now); err != nil {
+			return mobileid.Receipt{}, err
+		}
 	}
 	return conclude(ctx, chain, once, mobileid.Record{
 		MobileID:     order.MobileID,

@@ -18,7 +18,10 @@ func Configured(ctx context.Context, c config.Config, change ...func(*Options)) 
 	if err != nil {
 		return nil, fmt.Errorf("identity manager: %w", err)
 	}
-	options := Options{Driver: c.Store.Driver, DSN: dsn, AuditKey: key}
+	options := Options{
+		Driver: c.Store.Driver, DSN: dsn, AuditKey: key,
+		Notices: Notices{Lock: c.Lock.Notify, Get: c.Get.Notify, QR: c.Get.QR == config.QRByEmail},
+	}
 	for _, f := range change {
 		f(&options)
 	}

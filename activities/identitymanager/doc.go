@@ -16,7 +16,8 @@
 //  2. the head of the mobile ID's audit chain, if it appends to it,
 //  3. the mobile ID's row,
 //  4. what hangs on the mobile ID: its certificates, grant, provisioning and
-//     messages, which nobody changes who has neither 1 nor 3.
+//     messages, which nobody changes who has neither 1 nor 3,
+//  5. rows of the outbox. Who takes one to send it takes nothing else.
 //
 // No transaction takes the rows of two users, or of two mobile IDs. So two transactions on one mobile ID, and
 // two decisions about one user, run one after the other, and cannot deadlock. The
@@ -35,6 +36,17 @@
 // what it answered. They are deleted when the mobile ID becomes active or locked,
 // in the same transaction, or by ForgetSecrets before, or when they expire. No
 // error, audit record or text of a value repeats them.
+//
+// # Outbox
+//
+// Table outbox holds the mails that are due, a row per address. A row is written in
+// the transaction of what it tells of, so that neither is there without the other.
+// Any number of senders take rows to send them: see [Store.ClaimNotice]. A sender that
+// dies loses nothing, because its claim ends with its lease. The mail goes out once,
+// unless the sender dies, or loses the database, between the mail server's answer and
+// [Store.NoticeIsSent]: then it goes out again, under the same Message-ID.
+//
+// What is sent or dropped keeps its row, without address and content.
 //
 // # Audit chain
 //

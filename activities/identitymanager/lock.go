@@ -14,6 +14,8 @@ import (
 // with the audit record, and once per process: a repeat writes nothing and
 // answers the same, with the certificates as they are by then.
 //
+// If the store writes notices, the owner is told that this process has locked it.
+//
 // A mobile ID that is gone, belongs to another user or is registered is a
 // *mobileid.ConflictError. The certificates of the receipt are those that are
 // neither revoked nor expired, or all with order.Resume, sorted by identity.
@@ -70,6 +72,9 @@ func (s *Store) lock(ctx context.Context, tx *sql.Tx, order mobileid.LockOrder, 
 	*reached = nil
 	if !repeated && receipt.From != mobileid.Locked {
 		*reached = lockedMilestones(m)
+		if err := s.noticeLocked(ctx, tx, m, order); err != nil {
+			return mobileid.LockReceipt{}, err
+		}
 	}
 	receipt.Certificates = m.Certificates
 	if !order.Resume {

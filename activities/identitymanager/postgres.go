@@ -31,6 +31,7 @@ var postgresDialect = dialect{
 	// Weaker than FOR UPDATE: whoever merely refers to the row, by a foreign key, is
 	// not kept waiting, and so cannot close a circle of waiting transactions.
 	forTurn:       " FOR NO KEY UPDATE",
+	skipTaken:     " FOR UPDATE SKIP LOCKED",
 	castTimestamp: "::timestamptz",
 	transient: func(err error) bool {
 		switch postgresCode(err) {

@@ -20,7 +20,8 @@ const answerGrace = time.Hour
 // PutProvisioning keeps the secrets of a command to messaging, and the command for
 // its answer. It takes the place of an earlier provisioning of the mobile ID, whose
 // command becomes void: what still answers it comes late. A repeat changes nothing,
-// nor does anything more under the id of a command that the phone has answered.
+// nor does anything more under the id of a command that the phone has answered. If the
+// store writes notices of it, the code is sent to the user.
 //
 // A missing field is a mobileid.ErrInvalidRequest. A mobile ID that is not
 // registered, or not the user's, is a *mobileid.ConflictError, and the id of
@@ -52,7 +53,10 @@ func (s *Store) PutProvisioning(ctx context.Context, p mobileid.Provisioning) er
 		if err := writeCommand(ctx, tx, command); err != nil {
 			return err
 		}
-		return s.writeProvisioning(ctx, tx, p)
+		if err := s.writeProvisioning(ctx, tx, p); err != nil {
+			return err
+		}
+		return s.noticeQR(ctx, tx, m, p)
 	})
 	if err != nil {
 		return fmt.Errorf("put provisioning of mobile ID %s: %w", p.MobileID, err)

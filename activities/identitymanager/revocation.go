@@ -19,6 +19,9 @@ import (
 //
 // It happens once per process and set of certificates; a repeat writes nothing
 // and answers the same.
+//
+// If the store writes notices, the owner is told once when no certificate of a locked
+// mobile ID is open any more.
 func (s *Store) RecordRevocations(ctx context.Context, order mobileid.RevocationOrder) (mobileid.RevocationReceipt, error) {
 	if err := mobileid.CheckID("mobileId", order.MobileID); err != nil {
 		return mobileid.RevocationReceipt{}, err
@@ -78,7 +81,8 @@ func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobilei
 	if err != nil {
 		return mobileid.RevocationReceipt{}, err
 	}
-	if _, err = s.takeMobileID(ctx, tx, order.MobileID); err != nil {
+	m, err := s.takeMobileID(ctx, tx, order.MobileID)
+	if err != nil {
 		return mobileid.RevocationReceipt{}, err
 	}
 	states, err := certificateStates(ctx, tx, order.MobileID)
@@ -118,7 +122,23 @@ func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobilei
 	if *reached, err = s.revokedMilestones(ctx, tx, order.MobileID, states, changed); err != nil {
 		return mobileid.RevocationReceipt{}, err
 	}
+	if m.State == mobileid.Locked && len(changed) > 0 && noneOpen(states, changed) {
+		if err := s.noticeEnd(ctx, chain, m); err != nil {
+			return mobileid.RevocationReceipt{}, err
+		}
+	}
 	return mobileid.RevocationReceipt{Certificates: results, Audit: mark}, nil
+}
+
+// noneOpen reports whether no certificate is open once those that change have changed.
+func noneOpen(states map[mobileid.CertificateID]mobileid.Certificate, changed []mobileid.CertificateResult) bool {
+	open := 0
+	for _, c := range states {
+		if !c.State.Final() {
+			open++
+		}
+	}
+	return open == len(changed) // only what is open changes, and to its end
 }
 
 // settle returns the results with the states that the order brings about, and

@@ -27,6 +27,7 @@ type Options struct {
 	AuditKey []byte           // of the audit chain, at least 32 bytes
 	Clock    func() time.Time // nil: time.Now
 	Reached  func(Milestone)  // told at most once of each stage of a lock; nil: nobody is
+	Notices  Notices          // zero: none
 }
 
 // String says which driver is meant, and nothing that is secret: a DSN may hold
@@ -43,6 +44,7 @@ type Store struct {
 	dialect dialect
 	key     []byte
 	clock   func() time.Time
+	notices Notices
 	place   string // for messages; without secrets
 	reached func(Milestone)
 }
@@ -53,6 +55,7 @@ type dialect struct {
 	name          string
 	forUpdate     string // ends a SELECT whose rows the transaction is going to change
 	forTurn       string // ends a SELECT of a row that stands for a queue: who has it goes first
+	skipTaken     string // ends a SELECT of any row that nobody has taken
 	castTimestamp string // makes a time of the text that stored returns, where the statement does not tell that it is one
 	transient     func(error) bool
 	noTable       func(error) bool
@@ -67,7 +70,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if options.DSN == "" {
 		return nil, errors.New("identity manager: option DSN is missing")
 	}
-	store := &Store{key: bytes.Clone(options.AuditKey), clock: options.Clock, reached: options.Reached}
+	store := &Store{key: bytes.Clone(options.AuditKey), clock: options.Clock, notices: options.Notices, reached: options.Reached}
 	if store.clock == nil {
 		store.clock = time.Now
 	}

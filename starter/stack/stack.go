@@ -43,8 +43,8 @@ type Options struct {
 	Cluster *Cluster
 	// CA are further settings of the CA.
 	CA map[string]any
-	// Get are further settings of Get mobile ID.
-	Get map[string]any
+	// Get and Lock are further settings of Get mobile ID and of Lock mobile ID.
+	Get, Lock map[string]any
 	// Sections are further sections of the configuration.
 	Sections map[string]any
 }
@@ -268,12 +268,15 @@ func (s *Stack) WriteConfig() error {
 	messaging := s.messagingDir()
 	get := map[string]any{"enabled": true, "ca": "devca"}
 	maps.Copy(get, s.options.Get)
+	lock := map[string]any{}
+	maps.Copy(lock, s.options.Lock)
 	sections := map[string]any{
 		"store": s.store(),
 		"audit": map[string]any{"key_file": filepath.Join(s.Dir, "audit.key"), "checkpoint_dir": filepath.Join(s.Dir, "checkpoints")},
 		"cas":   append([]map[string]any{settings}, s.cas...),
 		"mail":  map[string]any{"folder": filepath.Join(s.Dir, "mail")},
 		"get":   get,
+		"lock":  lock,
 		"messaging": map[string]any{
 			"url": s.Messaging.URL, "client_id": embedded.ClientID, "api_key_file": filepath.Join(messaging, embedded.APIKeyFile),
 			"server_ca_file": filepath.Join(messaging, embedded.ServerCAFile), "attestation_file": filepath.Join(messaging, embedded.AttestationKeysFile),
