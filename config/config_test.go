@@ -66,7 +66,7 @@ store: {driver: oracle}
 lock: {deadline: 0s, reason: certificateHold, overdue: [15m, 5m]}
 telemetry: {otlp_endpoint: "collector:4318", sample_ratio: 2}
 search_attributes: {user: hashed}
-get: {enabled: true, ca: d, authentication: false, signature: false, recover_encryption: true, key_types: [RSA-1024], years: 0, user_id: name, workflow_id: secret, scan_wait: 0s}
+get: {enabled: true, ca: d, authentication: false, signature: false, recover_encryption: true, key_types: [RSA-1024], years: 0, user_id: name, workflow_id: secret, scan_wait: 0s, qr: fax}
 messaging: {url: "http://host", callback_address: "127.0.0.1:0", callback_user: "a:b"}
 worker: {profile_address: "0.0.0.0:6060", serves: cas}
 mail: {driver: smtp, address: mail.example.com, security: none, username: u, server_ca_file: s, timeout: 0s, reply_to: nobody, contact: " ", self_service: "https://id.example.com/lock?id=1"}
@@ -100,7 +100,7 @@ cas:
 	}
 	for _, fault := range []string{
 		"get.ca has driver ejbca", "get asks for no certificate", "get.recover_encryption", "get.key_types", "get.years", "get.user_id",
-		"get.workflow_id", "get.scan_wait", "messaging.url", "messaging.client_id", "messaging.api_key_file", "messaging.attestation_file",
+		"get.workflow_id", "get.scan_wait", "get.qr", "messaging.url", "messaging.client_id", "messaging.api_key_file", "messaging.attestation_file",
 		"messaging.callback_user must not hold a colon", "messaging.callback_certificate_file",
 	} {
 		require.ErrorContains(t, err, fault)

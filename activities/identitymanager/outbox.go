@@ -74,10 +74,7 @@ func (s *Store) ClaimNotice(ctx context.Context, lease time.Duration) (Notice, b
 	var facts []byte
 	err := s.transact(ctx, func(tx *sql.Tx) error {
 		now := s.now()
-		take := `UPDATE outbox SET claim = $2, due_at = $3, attempts = attempts + 1
-			WHERE id = (SELECT id FROM outbox WHERE state = 'pending' AND due_at <= $1 ORDER BY due_at LIMIT 1` + s.dialect.skipTaken + `)
-			RETURNING id, kind, mobile_id, address, facts, created_at, attempts`
-		return tx.QueryRowContext(ctx, take, stored(now), n.claim, stored(now.Add(lease))).Scan(
+		return tx.QueryRowContext(ctx, claimNotice(s.dialect), stored(now), n.claim, stored(now.Add(lease))).Scan(
 			&n.ID, &n.Kind, &n.MobileID, &n.Address, &facts, timestamp{&n.CreatedAt}, &n.Attempts)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
@@ -90,6 +87,14 @@ func (s *Store) ClaimNotice(ctx context.Context, lease time.Duration) (Notice, b
 		return Notice{}, false, fmt.Errorf("notice %s is not one: %w", n.ID, err)
 	}
 	return n, true, nil
+}
+
+// claimNotice takes the notice that is due for longest, of those that nobody is just
+// taking.
+func claimNotice(d dialect) string {
+	return `UPDATE outbox SET claim = $2, due_at = $3, attempts = attempts + 1
+		WHERE id = (SELECT id FROM outbox WHERE state = 'pending' AND due_at <= $1 ORDER BY due_at LIMIT 1` + d.skipTaken + `)
+		RETURNING id, kind, mobile_id, address, facts, created_at, attempts`
 }
 
 // NoticeIsSent notes that a claimed notice is sent, and deletes whom it was for and

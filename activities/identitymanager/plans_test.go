@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -77,7 +78,7 @@ func (c notedConn) QueryContext(ctx context.Context, query string, args []driver
 
 var (
 	// fullScan is a plan that reads a whole table, by an index or not.
-	fullScan = regexp.MustCompile(`^SCAN (users|user_roles|user_emails|mobile_ids|certificates|audit|audit_heads|grants|provisionings|messages|notifications)\b`)
+	fullScan = regexp.MustCompile(`^SCAN (users|user_roles|user_emails|mobile_ids|certificates|audit|audit_heads|grants|provisionings|messages|outbox)\b`)
 	// byIssuerAlone is a plan that reads all certificates of one issuer.
 	byIssuerAlone = regexp.MustCompile(`^SEARCH certificates .*\(issuer=\?( AND aki=\?)?\)`)
 )
@@ -198,17 +199,117 @@ func TestGetScansNoTable(t *testing.T) {
 			_, err := watched.Abandon(t.Context(), abandonment(register(t, s, "otto"), "run-1"))
 			return err
 		}},
-		{"MarkNotificationSent", func() error { return watched.MarkNotificationSent(t.Context(), "key", "a@example.com") }},
-		{"NotificationSent", func() error {
-			_, err := watched.NotificationSent(t.Context(), "key")
-			return err
-		}},
 	}
 	for _, step := range steps {
 		t.Run(step.name, func(t *testing.T) {
 			noted.all = nil
 			require.NoError(t, step.do())
 			expectNoScan(t, s, noted)
+		})
+	}
+}
+
+// Whatever notices ask of the database costs the same however many were sent.
+func TestNoticesScanNoTable(t *testing.T) {
+	db := sqliteDatabase(t)
+	db.Notices = everyNotice
+	s := db.open(t)
+	require.NoError(t, s.Migrate(t.Context()))
+	putUsers(t, s)
+	create(t, s, "mid-1", mobileid.Active, certificate("b1", mobileid.CertificateValid))
+	watched, noted := watch(t, s, db)
+	var n Notice
+	claim := func() error {
+		var found bool
+		var err error
+		n, found, err = watched.ClaimNotice(t.Context(), time.Minute)
+		require.True(t, found)
+		return err
+	}
+	id := register(t, s, "otto")
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"Lock", func() error {
+			_, err := watched.Lock(t.Context(), order("mid-1", "run-1"))
+			return err
+		}},
+		{"RecordRevocations", func() error {
+			_, err := watched.RecordRevocations(t.Context(), revocation("mid-1", "run-1", revoked("b1")))
+			return err
+		}},
+		{"PutProvisioning", func() error { return watched.PutProvisioning(t.Context(), provisioning(id, "otto", "c-1")) }},
+		{"Scannable", func() error {
+			_, err := watched.Scannable(t.Context(), id, "c-1")
+			return err
+		}},
+		{"RecordIssued", func() error {
+			_, err := watched.RecordIssued(t.Context(), issue(id, "run-1", "a1"))
+			return err
+		}},
+		{"Abandon", func() error {
+			_, err := watched.Abandon(t.Context(), abandonment(id, "run-1"))
+			return err
+		}},
+		{"RecordRevocations, after Abandon", func() error {
+			_, err := watched.RecordRevocations(t.Context(), revocation(id, "run-2", revoked("a1")))
+			return err
+		}},
+		{"ClaimNotice", claim},
+		{"RetryNotice", func() error {
+			_, err := watched.RetryNotice(t.Context(), n, s.now(), "why")
+			return err
+		}},
+		{"ClaimNotice, again", claim},
+		{"NoticeIsSent", func() error {
+			_, err := watched.NoticeIsSent(t.Context(), n)
+			return err
+		}},
+		{"ClaimNotice, another one", claim},
+		{"FailNotice", func() error {
+			_, err := watched.FailNotice(t.Context(), n, "why")
+			return err
+		}},
+		{"RequeueNotice", func() error {
+			_, err := watched.RequeueNotice(t.Context(), n.ID)
+			return err
+		}},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			noted.all = nil
+			require.NoError(t, step.do())
+			expectNoScan(t, s, noted)
+		})
+	}
+	t.Run("OpenNotices", func(t *testing.T) {
+		noted.all = nil
+		_, err := watched.OpenNotices(t.Context(), 10)
+		require.NoError(t, err)
+		require.Equal(t, []string{"SCAN outbox USING INDEX outbox_open"}, plan(t, s, noted.all[0]), "what is sent is not in this index")
+	})
+	t.Run("a scan would be noticed", func(t *testing.T) {
+		require.Regexp(t, fullScan, plan(t, s, statement{query: `SELECT id FROM outbox WHERE due_at < 'x'`})[0])
+	})
+}
+
+// The same on PostgreSQL, of the one statement that every worker sends all the time.
+func TestPostgresClaimsByIndex(t *testing.T) {
+	db := postgresDatabase(t)
+	s := db.open(t)
+	require.NoError(t, s.Migrate(t.Context()))
+	change(t, s, `INSERT INTO outbox (id, kind, mobile_id, address, facts, state, created_at, due_at, attempts, problem, ended_at)
+		SELECT 'id-' || n, 'lockRequested', 'mid-' || n, '', '', 'sent', now(), now(), 1, '', now() FROM generate_series(1, 20000) AS n`)
+	for _, statistics := range []string{"none", "fresh"} {
+		t.Run(statistics, func(t *testing.T) {
+			if statistics == "fresh" {
+				change(t, s, `ANALYZE outbox`)
+			}
+			lines, err := collect(t.Context(), s.read, scanText, `EXPLAIN `+claimNotice(s.dialect), stored(start), "claim", stored(start))
+			require.NoError(t, err)
+			text := strings.Join(lines, "\n")
+			require.Contains(t, text, "outbox_due", text)
+			require.NotContains(t, text, "Seq Scan", text)
 		})
 	}
 }
