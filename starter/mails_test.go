@@ -158,7 +158,7 @@ func tellsALock(ctx context.Context, t *testing.T, d *demo.Demo) {
 	for _, l := range mailed(t, d, "lockFinished", "anna", 2) {
 		addresses[l.to] = true
 		require.Equal(t, 2, strings.Count(l.text, ": revoked on "), l.text)
-		require.NotContains(t, l.text, "not confirmed", "OCSP showed it")
+		require.NotContains(t, l.text, "not confirmed", "others see it by then")
 	}
 	require.Equal(t, map[string]bool{"anna@example.com": true, "anna@example.org": true}, addresses)
 }

@@ -79,7 +79,8 @@ func readTrail(ctx context.Context, q querier, mobileID string) ([]AuditRecord, 
 // A process records visible once per CA and set of certificates. It exits once,
 // as refused, cancelled or expired, and not at all if it has locked or registered:
 // a worker that slept through that would otherwise record what it then finds.
-// Whatever stands already, its mark is the answer.
+// Whatever stands already, its mark is the answer. The word of a finished lock waits
+// a little for visible: see visibleGrace.
 //
 // A Get that ends before it has a mobile ID is recorded in the chain of the one
 // that its grant reserves, or in the user's [ApplicantChain] if there is no grant.
@@ -126,8 +127,10 @@ func (s *Store) Record(ctx context.Context, record mobileid.Record) (mobileid.Au
 			return err
 		}
 		// A process looks for what is published after its last revocation.
-		reached, err = s.recordMilestones(ctx, tx, record.MobileID, false)
-		return err
+		if reached, err = s.recordMilestones(ctx, tx, record.MobileID, false); err != nil {
+			return err
+		}
+		return s.noticeVisible(ctx, chain)
 	})
 	if err != nil {
 		return mobileid.AuditMark{}, fmt.Errorf("record that mobile ID %s is %s: %w", record.MobileID, record.Event, err)

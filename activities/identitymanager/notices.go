@@ -61,6 +61,11 @@ type NoticeFacts struct {
 // revoked, so that one mail tells both. That usually takes seconds.
 const cleanUpGrace = 2 * time.Minute
 
+// visibleGrace is how long the word of a finished lock waits until others can see the
+// revocation, so that one mail tells both. With OCSP that usually takes a second; with
+// a CRL that is due in hours the mail says that it is not confirmed.
+const visibleGrace = 30 * time.Second
+
 // due is a notice to be written.
 type due struct {
 	kind    NoticeKind
@@ -180,10 +185,7 @@ func (s *Store) noticeEnd(ctx context.Context, chain *chain, m mobileid.MobileID
 	if err != nil {
 		return fmt.Errorf("read audit for a notice: %w", err)
 	}
-	at := slices.IndexFunc(trail, func(entry AuditRecord) bool {
-		return entry.Record.Event == mobileid.EventLocked ||
-			entry.Record.Event == mobileid.EventAbandoned && entry.Record.From == mobileid.Registered
-	})
+	at := lockingRecord(trail)
 	switch {
 	case at < 0: // locked by another program, of which nothing is known
 		return nil
@@ -206,7 +208,44 @@ func (s *Store) noticeEnd(ctx context.Context, chain *chain, m mobileid.MobileID
 		RequestedAt: lock.RequestedAt, LockedAt: m.LockedAt,
 	}
 	facts.tellRevocations(trail[at:])
-	return s.putNotice(ctx, chain.tx, due{kind: NoticeLockFinished, m: m, at: s.now(), facts: facts})
+	when := s.now()
+	if facts.VisibleAt.IsZero() && !facts.RevokedAt.IsZero() {
+		when = when.Add(visibleGrace)
+	}
+	return s.putNotice(ctx, chain.tx, due{kind: NoticeLockFinished, m: m, at: when, facts: facts})
+}
+
+// lockingRecord is the place of the record that made the mobile ID locked, -1 if there
+// is none.
+func lockingRecord(trail []AuditRecord) int {
+	return slices.IndexFunc(trail, func(entry AuditRecord) bool {
+		return entry.Record.Event == mobileid.EventLocked ||
+			entry.Record.Event == mobileid.EventAbandoned && entry.Record.From == mobileid.Registered
+	})
+}
+
+// noticeVisible lets the word of a finished lock go once others can see all
+// revocations, and say so.
+func (s *Store) noticeVisible(ctx context.Context, chain *chain) error {
+	if !s.notices.Lock {
+		return nil
+	}
+	trail, err := readTrail(ctx, chain.tx, chain.mobileID)
+	if err != nil {
+		return fmt.Errorf("read audit for a notice: %w", err)
+	}
+	at := lockingRecord(trail)
+	if at < 0 {
+		return nil
+	}
+	var fresh NoticeFacts
+	fresh.tellRevocations(trail[at:])
+	if fresh.VisibleAt.IsZero() {
+		return nil
+	}
+	return s.amendNotices(ctx, chain.tx, chain.mobileID, NoticeLockFinished, func(facts *NoticeFacts) {
+		facts.Certificates, facts.VisibleAt = fresh.Certificates, fresh.VisibleAt
+	})
 }
 
 // tellRevocations takes over what the audit says of the certificates since the lock.
@@ -297,15 +336,20 @@ func (s *Store) noticeAbandoned(ctx context.Context, chain *chain, m mobileid.Mo
 	return s.putNotice(ctx, chain.tx, due{kind: NoticeGetFailed, m: m, process: order.Process, at: at, facts: facts})
 }
 
-// noticeCleanedUp lets the word of a failed Get go, and say that all is revoked, if
-// nobody has tried to send it before.
+// noticeCleanedUp lets the word of a failed Get go, and say that all is revoked.
 func (s *Store) noticeCleanedUp(ctx context.Context, tx *sql.Tx, m mobileid.MobileID) error {
-	const condition = `mobile_id = $1 AND kind = 'getFailed' AND state = 'pending' AND attempts = 0`
+	return s.amendNotices(ctx, tx, m.ID, NoticeGetFailed, func(facts *NoticeFacts) { facts.CleanedUp = true })
+}
+
+// amendNotices changes what notices say that wait for it, and lets them go. One that
+// somebody has tried to send stays as it is: each try says the same.
+func (s *Store) amendNotices(ctx context.Context, tx *sql.Tx, mobileID string, kind NoticeKind, change func(*NoticeFacts)) error {
+	const condition = `mobile_id = $1 AND kind = $2 AND state = 'pending' AND attempts = 0`
 	waiting, err := collect(ctx, tx, func(rows *sql.Rows) ([2]string, error) {
 		var row [2]string
 		err := rows.Scan(&row[0], &row[1])
 		return row, err
-	}, `SELECT id, facts FROM outbox WHERE `+condition+` ORDER BY id`, m.ID)
+	}, `SELECT id, facts FROM outbox WHERE `+condition+` ORDER BY id`, mobileID, string(kind))
 	if err != nil {
 		return fmt.Errorf("look for notices: %w", err)
 	}
@@ -314,13 +358,13 @@ func (s *Store) noticeCleanedUp(ctx context.Context, tx *sql.Tx, m mobileid.Mobi
 		if err := json.Unmarshal([]byte(row[1]), &facts); err != nil {
 			return fmt.Errorf("notice %s is not one: %w", row[0], err)
 		}
-		facts.CleanedUp = true
+		change(&facts)
 		text, err := json.Marshal(facts)
 		if err != nil {
 			return fmt.Errorf("encode notice: %w", err)
 		}
-		const update = `UPDATE outbox SET facts = $3, due_at = $4 WHERE id = $2 AND ` + condition
-		if _, err := tx.ExecContext(ctx, update, m.ID, row[0], string(text), stored(s.now())); err != nil {
+		const update = `UPDATE outbox SET facts = $4, due_at = $5 WHERE id = $3 AND ` + condition
+		if _, err := tx.ExecContext(ctx, update, mobileID, string(kind), row[0], string(text), stored(s.now())); err != nil {
 			return fmt.Errorf("write notice: %w", err)
 		}
 	}

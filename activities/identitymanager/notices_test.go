@@ -124,9 +124,37 @@ func TestNoticesOfALock(t *testing.T) {
 			RequestedAt: microseconds(lock.RequestedAt), LockedAt: microseconds(start), RevokedAt: last.RevokedAt,
 			Certificates: []mobileid.CertificateResult{a1, a2, a3},
 		}, all[0].facts, "decided by who locked, and not by who finished it; visible only if all are")
-		require.Equal(t, microseconds(start.Add(time.Hour)), all[0].due)
+		require.Equal(t, microseconds(start.Add(time.Hour+visibleGrace)), all[0].due)
+
+		// Others see it: both mails go at once, and say so.
+		visible := func(run string, certificates ...mobileid.CertificateResult) {
+			t.Helper()
+			_, err := s.Record(t.Context(), mobileid.Record{
+				MobileID: "mid-1", Event: mobileid.EventVisible, Process: process(run), CA: "issuing", Certificates: certificates,
+			})
+			require.NoError(t, err)
+		}
+		first, third := revoked("a1"), last
+		first.VisibleAt, third.VisibleAt = seen.VisibleAt.Add(time.Second), seen.VisibleAt.Add(time.Minute)
+		visible("run-2", first)
+		require.Equal(t, all, outbox(t, s, "mid-1"), "the third one is not visible")
+		db.clock.advance(time.Second)
+		visible("run-2", third)
+		all = requireNotices(t, s, "mid-1", append(lockRequested, lockFinished...)...)
+		for _, k := range all[:2] {
+			require.Equal(t, NoticeLockFinished, k.kind)
+			require.Equal(t, third.VisibleAt, k.facts.VisibleAt)
+			require.Equal(t, last.RevokedAt, k.facts.RevokedAt)
+			require.Len(t, k.facts.Certificates, 3)
+			require.Equal(t, microseconds(start.Add(time.Hour+time.Second)), k.due)
+		}
+		_, found, err := s.ClaimNotice(t.Context(), time.Nanosecond)
+		require.NoError(t, err)
+		require.True(t, found)
 
 		// Whatever is looked at again, or turns up later: it was told.
+		all = outbox(t, s, "mid-1")
+		visible("run-3", third)
 		_, err = s.RecordRevocations(t.Context(), revocation("mid-1", "run-3", revoked("a1"), last))
 		require.NoError(t, err)
 		require.NoError(t, s.PutUser(t.Context(), mobileid.User{ID: "anna", Name: "Anna"}, "new@example.com"))

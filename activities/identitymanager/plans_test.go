@@ -239,6 +239,14 @@ func TestNoticesScanNoTable(t *testing.T) {
 			_, err := watched.RecordRevocations(t.Context(), revocation("mid-1", "run-1", revoked("b1")))
 			return err
 		}},
+		{"Record", func() error {
+			visible := revoked("b1")
+			visible.VisibleAt = visible.RevokedAt
+			_, err := watched.Record(t.Context(), mobileid.Record{
+				MobileID: "mid-1", Event: mobileid.EventVisible, Process: process("run-1"), Certificates: []mobileid.CertificateResult{visible},
+			})
+			return err
+		}},
 		{"PutProvisioning", func() error { return watched.PutProvisioning(t.Context(), provisioning(id, "otto", "c-1")) }},
 		{"Scannable", func() error {
 			_, err := watched.Scannable(t.Context(), id, "c-1")

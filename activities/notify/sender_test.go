@@ -169,7 +169,7 @@ func TestLockIsTold(t *testing.T) {
 			MobileID: "mid-1", CA: "ca", Process: mobileid.Process{Name: "x", WorkflowID: "x", RunID: "run-1"},
 			Certificates: []mobileid.CertificateResult{{
 				CertificateID: mobileid.CertificateID{Issuer: strings.Repeat("ab", 32), Serial: serial("mid-1")}, StatusAtCA: mobileid.StatusRevoked,
-				Outcome: mobileid.OutcomeRevoked, RevokedAt: time.Now(), Proof: []mobileid.Proof{{Source: mobileid.ProofFromCA, SHA256: "00"}},
+				Outcome: mobileid.OutcomeRevoked, RevokedAt: time.Now(), VisibleAt: time.Now(), Proof: []mobileid.Proof{{Source: mobileid.ProofFromCA, SHA256: "00"}},
 			}},
 		})
 		require.NoError(t, err)
