@@ -25,7 +25,7 @@ type Get struct {
 	UserID             string        `mapstructure:"user_id" doc:"by what messaging and the app call the user: email or id"`
 	ServerName         string        `mapstructure:"server_name" doc:"what the app shows as the issuer"`
 	ProfileName        string        `mapstructure:"profile_name" doc:"what the app shows as the name; %s is the user's name"`
-	QR                 string        `mapstructure:"qr" doc:"how the user gets the QR code: page, or email to the main address"`
+	QR                 string        `mapstructure:"qr" doc:"how the user gets the QR code: page, or email to the main address, which needs mail.driver smtp but for development"`
 	Notify             bool          `mapstructure:"notify" doc:"mail the user, at every address, when a Get has succeeded or failed"`
 	WorkflowID         string        `mapstructure:"workflow_id" doc:"user id in the id of the process, which is never encrypted: plain or hashed"`
 	Deadline           time.Duration `mapstructure:"deadline" doc:"how long a Get waits for Next or Cancel"`

@@ -22,6 +22,9 @@ func newMails(log *zap.Logger, c config.Config, store *identitymanager.Store) (*
 	if err != nil {
 		return nil, err
 	}
+	if c.Mail.Driver == "files" {
+		log.Warn("Mails are written to files, for development: nobody gets them", zap.String("folder", c.Mail.Folder))
+	}
 	return notify.New(store, notify.Options{
 		Mail:     sender,
 		Composer: mail.ConfiguredComposer(c.Mail),

@@ -131,7 +131,7 @@ func TestGetThenLock(t *testing.T) {
 // transactions take rows lets none of them deadlock.
 func TestNoDeadlock(t *testing.T) {
 	const workers, steps = 16, 40
-	eachStore(t, func(t *testing.T, s *Store, db database) {
+	eachNoticing(t, everyNotice, func(t *testing.T, s *Store, db database) {
 		var deadlocks atomic.Int64
 		stores := []*Store{s, db.open(t)}
 		for _, store := range stores {
@@ -156,7 +156,7 @@ func TestNoDeadlock(t *testing.T) {
 				run := fmt.Sprintf("run-%d-%d", worker, step)
 				var err error
 				// What is refused does not matter here.
-				switch random.IntN(11) {
+				switch random.IntN(13) {
 				case 0:
 					var granted mobileid.Grant
 					if granted, err = store.PutGrant(ctx, user, "portal", time.Hour); err == nil {
@@ -181,6 +181,15 @@ func TestNoDeadlock(t *testing.T) {
 				case 10:
 					if step > steps/2 {
 						_, err = store.Lock(ctx, order(id, run))
+					}
+				case 11:
+					serial := fmt.Sprintf("%x", 1+random.IntN(workers*steps))
+					_, err = store.RecordRevocations(ctx, revocation(id, run, revoked(serial)))
+				case 12:
+					var n Notice
+					var found bool
+					if n, found, err = store.ClaimNotice(ctx, time.Minute); found {
+						_, err = store.NoticeIsSent(ctx, n)
 					}
 				}
 				if err != nil && store.tryAgain(err) {

@@ -103,7 +103,7 @@ func (s *Store) putNotice(ctx context.Context, tx *sql.Tx, n due) error {
 			id := idempotencyKey("notice "+string(n.kind), n.process, n.m.ID, n.about, address)
 			rows.add(id, string(n.kind), n.m.ID, address, string(facts), string(NoticePending), now, stored(n.at), 0, "")
 		}
-		insert := `INSERT INTO outbox (id, kind, mobile_id, address, facts, state, created_at, due_at, attempts, problem) ` + rows.String() + keepKnown
+		insert := `INSERT INTO outbox (id, kind, mobile_id, address, facts, state, created_at, due_at, attempts, problem) ` + rows.String() + keepKnown //nolint:gosec // placeholders
 		if _, err := tx.ExecContext(ctx, insert, rows.args...); err != nil {
 			return fmt.Errorf("write notice: %w", err)
 		}

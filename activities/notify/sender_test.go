@@ -3,6 +3,7 @@ package notify_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -358,4 +359,25 @@ func TestUnknownFaultIsTriedAgain(t *testing.T) {
 		awaitEmpty(t, s)
 		requireEachOnce(t, server.mails(), 1)
 	})
+}
+
+// While a new version is rolled out, what only that one knows is left to it.
+func TestKindOfALaterVersion(t *testing.T) {
+	o := options(identitymanager.SQLite, filepath.Join(t.TempDir(), "im.db"))
+	s := open(t, o)
+	require.NoError(t, s.Migrate(t.Context()))
+	require.NoError(t, s.PutUser(t.Context(), mobileid.User{ID: "otto", Name: "The otto"}, "otto@example.com"))
+	lock(t, s, "mid-1", "otto")
+	db, err := sql.Open("sqlite", o.DSN)
+	require.NoError(t, err)
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), `PRAGMA ignore_check_constraints = 1; UPDATE outbox SET kind = 'moonPhase'`)
+	require.NoError(t, err)
+	server := startServer(t)
+	run(t, s, patient(server.sender(t), nil))
+	require.Eventually(t, func() bool {
+		left, err := s.OpenNotices(t.Context(), 1)
+		return err == nil && len(left) == 1 && left[0].State == identitymanager.NoticePending && left[0].Attempts > 1
+	}, limit, 10*time.Millisecond)
+	require.Empty(t, server.mails())
 }
