@@ -187,7 +187,9 @@ func (d *Demo) CheckYourself() {
 		filepath.Join(dir, "certificates", evas+"-authentication.pem"),
 	}
 	if phone := d.dashboard.phone; phone != nil {
-		files = append(files, filepath.Join(d.phones(), phone.ID, authentication+".pem"))
+		for _, keyID := range phone.KeyIDs() {
+			files = append(files, filepath.Join(d.phones(), phone.ID, keyID+".pem"))
+		}
 	}
 	for _, file := range files {
 		lines = append(lines, fmt.Sprintf("openssl verify -crl_check -CAfile %s/ca/ca.pem -CRLfile %s/ca/crl.pem %s", dir, dir, file))
