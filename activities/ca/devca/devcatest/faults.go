@@ -22,6 +22,7 @@ const (
 	AnyRequest     Request = ""
 	RevokeRequest  Request = "revoke"
 	StatusRequest  Request = "status"
+	IssueRequest   Request = "issue"
 	anotherRequest Request = "other"
 )
 
@@ -208,6 +209,9 @@ func (f *faults) hang(r *http.Request) {
 
 func classify(r *http.Request) (Request, string) {
 	rest, ok := strings.CutPrefix(r.URL.Path, "/v1/certificates/")
+	if r.URL.Path == "/v1/certificates" {
+		return IssueRequest, ""
+	}
 	if !ok {
 		return anotherRequest, ""
 	}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"mobileid"
+	"mobileid/activities/ca/devca/devcatest"
+	"mobileid/activities/messaging"
+	"mobileid/activities/messaging/phone"
+	"mobileid/workflows"
+)
+
+// Phones that do not answer, and callbacks that come twice, or when all is over.
+func TestGetPhonesAndCallbacks(t *testing.T) {
+	t.Parallel()
+	p := newParts(t, true)
+
+	t.Run("nobody scans the code", func(t *testing.T) {
+		a := p.newApplicant(t)
+		p.work(t, a.queue, nil, "--get.scan_wait", "1s")
+		a.start(t, nil)
+		code := a.waitForCode(t)
+		a.requireEnd(t, end(mobileid.FailurePhoneSilent))
+		a.scanCode(t.Context(), code, phone.WellBehaved) // too late
+		a.requireEnd(t, end(mobileid.FailurePhoneSilent))
+	})
+	t.Run("the phone scans and is silent", func(t *testing.T) {
+		a := p.newApplicant(t)
+		p.work(t, a.queue, nil, "--get.scan_wait", "1s")
+		a.start(t, nil)
+		a.scan(t, phone.Silent)
+		a.requireEnd(t, end(mobileid.FailurePhoneSilent))
+	})
+	t.Run("the phone goes off before it has the certificates", func(t *testing.T) {
+		a := p.newApplicant(t)
+		p.work(t, a.queue, once("Certificates/before", func() { a.phone.leave() }), "--get.install_wait", "1s")
+		a.start(t, nil)
+		a.scan(t, phone.WellBehaved)
+		a.requireEnd(t, end(mobileid.FailurePhoneSilent))
+	})
+	t.Run("the phone answers twice", func(t *testing.T) {
+		a := p.newApplicant(t)
+		p.work(t, a.queue, nil)
+		a.start(t, nil)
+		a.scan(t, phone.AnswerTwice)
+		a.requireEnd(t, endActive)
+		a.requireOnPhone(t)
+	})
+	t.Run("callbacks come again when all is over", func(t *testing.T) {
+		a := p.newApplicant(t)
+		p.work(t, a.queue, nil)
+		a.start(t, nil)
+		a.scan(t, phone.WellBehaved)
+		a.requireEnd(t, endActive)
+		// The first two answered; whatever else there is came twice.
+		callbacks := p.inbox.of(a.grant.MobileID)
+		require.GreaterOrEqual(t, len(callbacks), 2)
+		for _, callback := range callbacks {
+			delivery, err := p.inbox.Deliver(t.Context(), callback)
+			require.NoError(t, err)
+			require.Equal(t, messaging.Late, delivery)
+		}
+		a.requireEnd(t, endActive)
+	})
+}
+
+// Messaging is away for longer than anybody wants to wait.
+func TestGetMessagingDown(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, at string
+		args     []string
+		want     mobileid.FailureType
+	}{
+		{"when a phone is to be reached", "Provision/before", []string{"--get.step_wait", "2s"}, mobileid.FailureMessagingRefused},
+		{"when the phone is waited for", "PutProvisioning/after", []string{"--get.scan_wait", "2s"}, mobileid.FailurePhoneSilent},
+		{"when the certificates are to be sent", "Certificates/before", []string{"--get.step_wait", "2s"}, mobileid.FailureMessagingRefused},
+		{"when they are on their way", "PutCommand/after", []string{"--get.install_wait", "2s"}, mobileid.FailurePhoneSilent},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p := newParts(t, true)
+			a := p.newApplicant(t)
+			kill := once(row.at, p.messaging.kill)
+			p.work(t, a.queue, func(at string) {
+				if at == "Certificates/before" {
+					a.phone.leave() // or it might be quicker
+				}
+				kill(at)
+			}, row.args...)
+			a.start(t, nil)
+			a.scan(t, phone.WellBehaved)
+			a.requireEnd(t, end(row.want))
+		})
+	}
+}
+
+// The CA is away, or its answers are, while it issues.
+func TestGetCAFaultsWhileIssuing(t *testing.T) {
+	t.Parallel()
+	short := []string{"--get.step_wait", "2s"}
+	for _, row := range []struct {
+		name  string
+		fault devcatest.Fault
+		args  []string
+		heal  workflows.Phase // when the fault ends; empty: by itself
+		want  end
+	}{
+		{"down for a moment", devcatest.Refuse(http.StatusServiceUnavailable, 0).Only(devcatest.IssueRequest).Once(), nil, "", endActive},
+		{"the answer is cut once", devcatest.CutAfter().Only(devcatest.IssueRequest).Once(), nil, "", endActive},
+		{"the answer hangs once", devcatest.HangAfter().Only(devcatest.IssueRequest).Once(), nil, "", endActive},
+		{"down for too long", devcatest.Refuse(http.StatusServiceUnavailable, 0), short, workflows.TakingBack, end(mobileid.FailureCARefused)},
+		{"every answer is cut", devcatest.CutAfter().Only(devcatest.IssueRequest), short, "", end(mobileid.FailureCARefused)},
+		{"every answer is cut, and nobody can ask", devcatest.CutAfter(), short, workflows.TakingBack, end(mobileid.FailureCARefused)},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p := newParts(t, true)
+			a := p.newApplicant(t)
+			p.work(t, a.queue, once("IssueOnce/before", func() { p.ca.Break(row.fault) }), row.args...)
+			a.start(t, nil)
+			a.scan(t, phone.WellBehaved)
+			if row.heal != "" {
+				a.waitFor(t, row.heal)
+				p.ca.Heal()
+			}
+			a.requireEnd(t, row.want)
+		})
+	}
+}
+
+// A cancellation in the middle of each step: nothing is left behind.
+func TestGetCancelledAtEveryStep(t *testing.T) {
+	t.Parallel()
+	p := newParts(t, true)
+	for _, at := range []string{
+		"Register/before", "Provision/after", "PutProvisioning/after", "Answer/after", "IssueOnce/before", "IssueOnce/after", "RecordIssued/after",
+		"Certificates/after", "PutCommand/after",
+	} {
+		t.Run(at, func(t *testing.T) {
+			a := p.newApplicant(t)
+			p.work(t, a.queue, once(at, func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				defer cancel()
+				assert.NoError(t, server.client.SignalWorkflow(ctx, workflows.GetWorkflowID(a.user), "", workflows.Cancel, nil))
+			}), "--get.step_wait", "5s")
+			a.start(t, nil)
+			a.scan(t, phone.WellBehaved)
+			a.requireEnd(t, end(workflows.OutcomeCancelled))
+		})
+	}
+}
