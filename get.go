@@ -138,6 +138,9 @@ var (
 	// ErrNoAnswer means that a command is not answered, or that what was answered is
 	// deleted.
 	ErrNoAnswer = errors.New("the command has no answer")
+	// ErrNoCommand means that no certificates are on their way to the phone, as far
+	// as is known.
+	ErrNoCommand = errors.New("no command is known that brings certificates to the phone")
 )
 
 // Provisioning is what one phone needs to take a mobile ID that is being created.

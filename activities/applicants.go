@@ -26,6 +26,9 @@ type Applicants interface {
 	Provisioning(ctx context.Context, mobileID string) (mobileid.Provisioning, error)
 	// PutCommand notes a command whose answer is awaited.
 	PutCommand(ctx context.Context, c mobileid.Command) error
+	// Installation reads the command by which a phone gets the certificates of a mobile
+	// ID, or returns mobileid.ErrNoCommand.
+	Installation(ctx context.Context, mobileID string) (mobileid.Command, error)
 	// Answer reads the answer to a command, or returns mobileid.ErrNoAnswer.
 	Answer(ctx context.Context, commandID string) ([]byte, error)
 	// RecordIssued takes over what a CA has issued.

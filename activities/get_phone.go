@@ -161,7 +161,8 @@ func refusalOf(err error, e **messaging.VerifyError) messaging.Refusal {
 	return ""
 }
 
-// InstallCertificates sends the certificates to the phone.
+// InstallCertificates sends the certificates to the phone. What an earlier try has
+// sent and noted is not sent again: the person at the phone is asked once.
 func (a *Activities) InstallCertificates(ctx context.Context, in InstallInput) (*CommandSent, error) {
 	defer heartbeat(ctx, nothing)()
 	applicant, err := a.applicant(ctx, in.UserID)
@@ -171,6 +172,13 @@ func (a *Activities) InstallCertificates(ctx context.Context, in InstallInput) (
 	name, err := a.Get.Settings.name(applicant)
 	if err != nil {
 		return nil, translate(failure(mobileid.FailureNotEntitled, err))
+	}
+	known, err := a.Get.Applicants.Installation(ctx, in.MobileID)
+	if err == nil {
+		return &CommandSent{CommandID: known.CommandID, ExpiresAt: known.ExpiresAt}, nil
+	}
+	if !errors.Is(err, mobileid.ErrNoCommand) {
+		return nil, translate(err)
 	}
 	command := messaging.Certificates{
 		Header: messaging.Header{Lifespan: in.Wait, Timeout: in.Wait, ExternalID: in.MobileID},

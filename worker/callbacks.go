@@ -43,15 +43,18 @@ func (i inbox) Deliver(ctx context.Context, callback messaging.Callback) (messag
 	if err != nil {
 		return "", err
 	}
-	delivery, err := i.store.Deliver(ctx, callback.CommandID, string(callback.Kind), body)
+	command := callback.CommandID
+	delivery, err := i.store.Deliver(ctx, command, string(callback.Kind), body)
 	if err == nil && delivery.Outcome == identitymanager.DeliveryUnknown {
-		err = i.notYet(ctx, callback)
+		if command, err = i.meant(ctx, callback); command != "" {
+			delivery, err = i.store.Deliver(ctx, command, string(callback.Kind), body)
+		}
 	}
 	if err != nil {
 		return "", err
 	}
 	if delivery.Outcome == identitymanager.DeliveryNew || delivery.Outcome == identitymanager.DeliveryDuplicate {
-		err := i.temporal.SignalWorkflow(ctx, delivery.WorkflowID, "", workflows.Answered, workflows.AnsweredMessage{CommandID: callback.CommandID})
+		err := i.temporal.SignalWorkflow(ctx, delivery.WorkflowID, "", workflows.Answered, workflows.AnsweredMessage{CommandID: command})
 		var closed *serviceerror.NotFound
 		if err != nil && !errors.As(err, &closed) {
 			return "", fmt.Errorf("tell the process: %w", err)
@@ -60,20 +63,30 @@ func (i inbox) Deliver(ctx context.Context, callback messaging.Callback) (messag
 	return deliveries[delivery.Outcome], nil
 }
 
-// notYet has messaging come again with an answer to a command that nobody knows, as
-// long as its mobile ID is being created: a command gets its id from messaging, so it
-// is written down after it was sent, and a phone can be faster than that.
-func (i inbox) notYet(ctx context.Context, callback messaging.Callback) error {
-	m, err := i.store.MobileID(ctx, callback.ExternalID)
-	switch {
-	case errors.Is(err, mobileid.ErrMobileIDNotFound):
-		return nil
-	case err != nil:
-		return err
-	case m.State == mobileid.Registered:
-		return errors.New("its command is not written down yet")
+// errTooEarly asks messaging to come again.
+var errTooEarly = errors.New("the command is not known yet")
+
+// meant returns the command that a phone's answer about certificates is for, although
+// it names one that nobody knows; empty if there is none. Messaging makes up the id of
+// a command, so a phone may be quicker than the worker that has to note it, and a
+// worker may die before it does: then another one sends the certificates again, and
+// the phone has answered already.
+func (i inbox) meant(ctx context.Context, callback messaging.Callback) (string, error) {
+	if callback.Kind != messaging.KindCertificate || callback.Outcome == messaging.TimedOut || mobileid.CheckID("externalId", callback.ExternalID) != nil {
+		return "", nil
 	}
-	return nil
+	m, err := i.store.MobileID(ctx, callback.ExternalID)
+	if errors.Is(err, mobileid.ErrMobileIDNotFound) || err == nil && m.State != mobileid.Registered {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	known, err := i.store.Installation(ctx, m.ID)
+	if errors.Is(err, mobileid.ErrNoCommand) {
+		return "", errTooEarly
+	}
+	return known.CommandID, err
 }
 
 // callbacks makes the site that takes callbacks, over TLS.

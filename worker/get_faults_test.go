@@ -68,6 +68,17 @@ func TestGetPhonesAndCallbacks(t *testing.T) {
 		}
 		a.requireEnd(t, endActive)
 	})
+	t.Run("the installation is told of before the command is known", func(t *testing.T) {
+		a := p.newApplicant(t)
+		// The worker is slow between messaging's answer and the store.
+		p.work(t, a.queue, once("PutCommand/before", func() {
+			assert.Eventually(t, func() bool { return len(p.inbox.of(a.grant.MobileID)) >= 2 }, limit, moment)
+		}))
+		a.start(t, nil)
+		a.scan(t, phone.WellBehaved)
+		a.requireEnd(t, endActive)
+		a.requireOnPhone(t)
+	})
 }
 
 // Messaging is away for longer than anybody wants to wait.

@@ -44,6 +44,8 @@ var kills = []kill{
 	{name: "issuing/record before", at: point{At: "RecordIssued/before"}, want: endActive},
 	{name: "issuing/record after", at: point{At: "RecordIssued/after"}, want: endActive},
 	{name: "installing/send before", at: point{At: "Certificates/before"}, want: endActive},
+	{name: "installing/send after", at: point{At: "Certificates/after"}, want: endActive},
+	{name: "installing/keep after", at: point{At: "PutCommand/after"}, want: endActive},
 	{name: "installing/read before", at: point{At: "Answer/before", Passes: 1}, want: endActive},
 	{name: "installing/read after", at: point{At: "Answer/after", Passes: 1}, want: endActive},
 	{name: "activating/before", at: point{At: "Activate/before"}, want: endActive},
@@ -136,7 +138,7 @@ func TestGetMessagingKilledAtEveryStep(t *testing.T) {
 	p := newParts(t, true)
 	for _, at := range []string{
 		"Provision/before", "Provision/after", "PutProvisioning/after", "Answer/before", "Answer/after", "IssueOnce/before",
-		"Certificates/before", "PutCommand/after", "Activate/before",
+		"Certificates/before", "Certificates/after", "PutCommand/after", "Activate/before",
 	} {
 		t.Log(at)
 		a := p.newApplicant(t)

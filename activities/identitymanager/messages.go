@@ -37,8 +37,8 @@ type Delivery struct {
 	WorkflowID string          `json:"workflowId,omitempty"` // empty if Unknown
 }
 
-// PutCommand makes a command known before it is sent, so that its answer can be
-// told from one that nobody asked for. A repeat changes nothing but the expiry.
+// PutCommand makes a command known, so that its answer can be told from one that
+// nobody asked for. A repeat changes nothing but the expiry.
 //
 // A missing field is a mobileid.ErrInvalidRequest. A mobile ID that is not
 // registered is a *mobileid.ConflictError, and the id of another command an
@@ -61,6 +61,26 @@ func (s *Store) PutCommand(ctx context.Context, c mobileid.Command) error {
 		return fmt.Errorf("put command for mobile ID %s: %w", c.MobileID, err)
 	}
 	return nil
+}
+
+// Installation reads the command that brings certificates to the phone of a mobile ID,
+// the newest if there are several: an answer to one of them is an answer to all.
+// Without any it is mobileid.ErrNoCommand.
+func (s *Store) Installation(ctx context.Context, mobileID string) (mobileid.Command, error) {
+	if mobileid.CheckID("mobileId", mobileID) != nil {
+		return mobileid.Command{}, mobileid.ErrNoCommand
+	}
+	c := mobileid.Command{MobileID: mobileID, Kind: KindCertificate}
+	const query = `SELECT command_id, workflow_id, expires_at FROM messages
+		WHERE mobile_id = $1 AND kind = 'certificate' AND voided_at IS NULL ORDER BY expires_at DESC, command_id LIMIT 1`
+	err := s.read.QueryRowContext(ctx, query, mobileID).Scan(&c.CommandID, &c.WorkflowID, timestamp{&c.ExpiresAt})
+	if errors.Is(err, sql.ErrNoRows) {
+		return mobileid.Command{}, mobileid.ErrNoCommand
+	}
+	if err != nil {
+		return mobileid.Command{}, fmt.Errorf("read command for mobile ID %s: %w", mobileID, err)
+	}
+	return c, nil
 }
 
 func checkCommand(c mobileid.Command) error {

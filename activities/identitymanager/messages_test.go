@@ -218,6 +218,26 @@ func TestPutCommand(t *testing.T) {
 	})
 }
 
+func TestInstallation(t *testing.T) {
+	eachStore(t, func(t *testing.T, s *Store, _ database) {
+		id := register(t, s, "anna")
+		require.NoError(t, s.PutProvisioning(t.Context(), provisioning(id, "anna", "c-1")))
+		for _, none := range []string{id, "mid-unknown", "", "mid\x00"} {
+			_, err := s.Installation(t.Context(), none)
+			require.ErrorIs(t, err, mobileid.ErrNoCommand, "%q", none)
+		}
+		first, second := certificateCommand(id, "c-3"), certificateCommand(id, "c-2")
+		second.ExpiresAt = second.ExpiresAt.Add(time.Second)
+		for _, c := range []mobileid.Command{first, second} {
+			require.NoError(t, s.PutCommand(t.Context(), c))
+			c.ExpiresAt = microseconds(c.ExpiresAt)
+			known, err := s.Installation(t.Context(), id)
+			require.NoError(t, err)
+			require.Equal(t, c, known, "the newest")
+		}
+	})
+}
+
 func TestPutCommandRefuses(t *testing.T) {
 	tests := map[string]struct {
 		change   func(*testing.T, *Store, *mobileid.Command)

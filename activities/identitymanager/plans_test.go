@@ -184,6 +184,10 @@ func TestGetScansNoTable(t *testing.T) {
 			return err
 		}},
 		{"PutCommand", func() error { return watched.PutCommand(t.Context(), certificateCommand(id, "c-2")) }},
+		{"Installation", func() error {
+			_, err := watched.Installation(t.Context(), id)
+			return err
+		}},
 		{"ForgetSecrets", func() error { return watched.ForgetSecrets(t.Context(), id) }},
 		{"ForgetExpiredSecrets", func() error {
 			require.NoError(t, s.PutProvisioning(t.Context(), provisioning(id, "anna", "c-3")))
