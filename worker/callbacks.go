@@ -53,7 +53,10 @@ func (i inbox) Deliver(ctx context.Context, callback messaging.Callback) (messag
 	if err != nil {
 		return "", err
 	}
-	if delivery.Outcome == identitymanager.DeliveryNew || delivery.Outcome == identitymanager.DeliveryDuplicate {
+	// That the time is over may come when the secrets are deleted for the same reason:
+	// there is nothing to keep then, and still nothing to wait for.
+	over := delivery.Outcome == identitymanager.DeliveryLate && callback.Outcome == messaging.TimedOut
+	if over || delivery.Outcome == identitymanager.DeliveryNew || delivery.Outcome == identitymanager.DeliveryDuplicate {
 		err := i.temporal.SignalWorkflow(ctx, delivery.WorkflowID, "", workflows.Answered, workflows.AnsweredMessage{CommandID: command})
 		var closed *serviceerror.NotFound
 		if err != nil && !errors.As(err, &closed) {

@@ -33,9 +33,13 @@ func TestGetPhonesAndCallbacks(t *testing.T) {
 	t.Run("the phone scans and is silent", func(t *testing.T) {
 		a := p.newApplicant(t)
 		p.work(t, a.queue, nil, "--get.scan_wait", "1s")
+		began := time.Now()
 		a.start(t, nil)
 		a.scan(t, phone.Silent)
 		a.requireEnd(t, end(mobileid.FailurePhoneSilent))
+		// Messaging says when the time is over, although whoever looks for a code then
+		// deletes what has expired.
+		require.Less(t, time.Since(began), 25*time.Second, "the process does not wait for what is over")
 	})
 	t.Run("the phone goes off before it has the certificates", func(t *testing.T) {
 		a := p.newApplicant(t)
