@@ -53,7 +53,9 @@ const (
 	UserOff    UserAttribute = "off"
 )
 
-// Register registers every activity under its name.
+// Register registers every activity under its name. The steps of Get mobile ID are
+// there where it is configured alone: the engine tries a step that one worker does
+// not have until another one has it.
 func (a *Activities) Register(registry worker.ActivityRegistry) {
 	a.RegisterCA(registry)
 	for name, function := range map[string]any{
@@ -62,8 +64,14 @@ func (a *Activities) Register(registry worker.ActivityRegistry) {
 		RevokeInIMName:       a.RevokeInIdentityManager,
 		AwaitPublicationName: a.AwaitPublication,
 		RecordExitName:       a.RecordExit,
-
-		ValidateGetName:         a.ValidateGet,
+		ValidateGetName:      a.ValidateGet,
+	} {
+		registry.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
+	}
+	if a.Get == nil {
+		return
+	}
+	for name, function := range map[string]any{
 		RegisterMobileIDName:    a.RegisterMobileID,
 		ProvisionName:           a.Provision,
 		ReadKeysName:            a.ReadKeys,

@@ -10,6 +10,7 @@ import (
 
 	"mobileid"
 	"mobileid/activities/messaging/phone"
+	"mobileid/workflows"
 )
 
 // kill is one place where a worker is killed in the middle of a Get.
@@ -184,4 +185,28 @@ func once(at string, act func()) func(string) {
 			first.Do(act)
 		}
 	}
+}
+
+// A worker that has no part in Gets takes a step over, as when one is configured
+// before the other: it gives the step back, and what was begun is not left behind.
+func TestGetWorkerWithoutGetTakesOver(t *testing.T) {
+	t.Parallel()
+	p := newParts(t, true)
+	a := p.newApplicant(t)
+	dying := p.startWorker(t, a.queue, point{At: "Certificates/before"})
+	a.start(t, nil)
+	a.scan(t, phone.WellBehaved)
+	dying.requireKilled(t)
+	stop := p.work(t, a.queue, nil, "--get.enabled=false")
+	require.Eventually(t, func() bool {
+		description, err := server.client.DescribeWorkflowExecution(t.Context(), workflows.GetWorkflowID(a.user), "")
+		if err != nil || len(description.GetPendingActivities()) == 0 {
+			return err == nil && description.GetWorkflowExecutionInfo().GetCloseTime() != nil
+		}
+		return strings.Contains(description.GetPendingActivities()[0].GetLastFailure().GetMessage(), "unable to find activityType")
+	}, limit, moment)
+	stop()
+	p.work(t, a.queue, nil)
+	a.requireEnd(t, endActive)
+	a.requireOnPhone(t)
 }

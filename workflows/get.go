@@ -214,10 +214,14 @@ func (g *get) finish() (*GetResult, error) {
 func (g *get) giveUp(err error) (*GetResult, error) {
 	// Some types are those of refusals and of failures alike: once the mobile ID is
 	// registered, there is something to take back, whatever ends the Get.
-	if asRefusal(err) != nil && !g.registered() {
+	refusal := asRefusal(err)
+	if refusal != nil && !g.registered() {
 		return nil, g.refuse(err)
 	}
 	g.failure = activities.FailureOf(err)
+	if g.failure == nil && refusal != nil {
+		g.failure = &mobileid.Failure{Type: mobileid.FailureConflict, Message: refusal.Message}
+	}
 	if g.failure == nil && !errors.As(err, &g.failure) {
 		return nil, err
 	}
