@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"net/http"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mobileid"
+	"mobileid/activities/ca"
 	"mobileid/activities/ca/devca/devcatest"
 	"mobileid/activities/messaging"
 	"mobileid/activities/messaging/phone"
@@ -148,6 +150,65 @@ func TestGetCAFaultsWhileIssuing(t *testing.T) {
 			a.requireEnd(t, row.want)
 		})
 	}
+}
+
+// A request that was given up may still reach the CA, and be carried out when nobody
+// waits for it any more: by a proxy that kept it, or a worker that slept.
+func TestGetCAIssuesAfterItWasGivenUp(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name string
+		args []string
+		want end
+		act  func(t *testing.T, a *applicant)
+	}{
+		{"cancelled", []string{"--get.step_wait", "5s"}, end(workflows.OutcomeCancelled), func(t *testing.T, a *applicant) {
+			_, err := a.gets.Cancel(t.Context())
+			require.NoError(t, err)
+		}},
+		{"tried for too long", []string{"--get.step_wait", "2s"}, end(mobileid.FailureCARefused), func(*testing.T, *applicant) {}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p := newParts(t, true)
+			a := p.newApplicant(t)
+			kept, looked := make(chan ca.IssueRequest, 1), make(chan struct{})
+			slow := &slowCA{kept: kept}
+			hit := once("Issued/after", func() { close(looked) })
+			p.workWith(t, a.queue, hit, slow.wrap, row.args...)
+			a.start(t, nil)
+			a.scan(t, phone.WellBehaved)
+			request := receive(t, kept)
+			row.act(t, a)
+			receive(t, looked) // and nothing was found
+			issued, err := slow.Issuer.IssueOnce(t.Context(), request)
+			require.NoError(t, err)
+			a.requireEnd(t, row.want)
+			require.Equal(t, mobileid.StatusRevoked, p.ca.Status(t, issued).Status)
+		})
+	}
+}
+
+// slowCA keeps requests to issue, and answers none.
+type slowCA struct {
+	ca.Driver
+	ca.Issuer
+	kept chan<- ca.IssueRequest
+}
+
+func (s *slowCA) wrap(driver ca.Driver) ca.Driver {
+	s.Driver = driver
+	s.Issuer = driver.(ca.Issuer) //nolint:errcheck // devca's is
+	return s
+}
+
+func (s *slowCA) IssueOnce(ctx context.Context, request ca.IssueRequest) (*x509.Certificate, error) {
+	select {
+	case s.kept <- request:
+	default:
+	}
+	<-ctx.Done()
+	return nil, &ca.Error{Kind: ca.Ambiguous, Op: "issue", Err: ctx.Err()}
 }
 
 // A cancellation in the middle of each step: nothing is left behind.

@@ -45,7 +45,8 @@ type get struct {
 	certificates []mobileid.CertificateResult
 	made         activities.MadeKeys
 	issued       activities.IssueResult
-	askedCA      bool // something may have been issued
+	askedCA      bool      // something may have been issued
+	issuedBy     time.Time // by then the CA has carried out what it was asked
 	activatedAt  time.Time
 	audit        mobileid.AuditMark
 

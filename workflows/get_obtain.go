@@ -99,11 +99,17 @@ func (g *get) issue() error {
 	g.shown = true
 	g.show(Issuing)
 	g.askedCA = true
+	end := workflow.Now(g.ctx).Add(g.policy.StepWait)
 	var issued activities.IssueResult
 	err := g.bounded(step{
 		id: "issue/" + g.policy.CA.Name, summary: fmt.Sprintf("Issue %d certificates at %s", len(g.made.Keys), g.policy.CA.Name),
 		name: activities.IssueAtCAName, input: g.issueInput(), queue: g.policy.CA.TaskQueue,
 	}, g.policy.StepWait, mobileid.FailureCARefused, &issued)
+	if err != nil && activities.FailureOf(err) == nil {
+		// A try that the engine has given up may sleep until its own time is over,
+		// and what it sent may be with the CA for as long as a call takes.
+		g.issuedBy = earlier(end, workflow.Now(g.ctx).Add(boundedAttempt)).Add(g.policy.CA.CallTimeout)
+	}
 	if err != nil {
 		return err
 	}
@@ -112,6 +118,13 @@ func (g *get) issue() error {
 	}
 	g.issued = issued
 	return nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func (g *get) issueInput() activities.IssueInput {
@@ -227,11 +240,29 @@ func (g *get) takeBack() {
 	if !g.registered() {
 		return // there is nothing
 	}
-	if g.askedCA && len(g.made.Keys) > 0 && len(g.issued.Certificates) == 0 {
-		// An answer may be lost of what the CA has issued all the same.
+	// An answer may be lost of what the CA has issued all the same.
+	unheard := g.askedCA && len(g.made.Keys) > 0 && len(g.issued.Certificates) == 0
+	if unheard {
 		g.must(g.findIssued)
 	}
 	g.must(func() error { return g.abandon(g.mobileID, g.failure) })
+	g.revoke()
+	if wait := g.issuedBy.Sub(workflow.Now(g.ctx)); unheard && wait > 0 && len(g.certificates) < len(g.made.Keys) {
+		// What is not there yet may still come.
+		_ = workflow.NewTimerWithOptions(g.ctx, wait, workflow.TimerOptions{Summary: "Wait until the CA issues no more"}).Get(g.ctx, nil)
+		before := len(g.certificates)
+		g.must(g.findIssued)
+		if len(g.certificates) > before {
+			g.revoke()
+		}
+	}
+	for i := range g.certificates {
+		g.certificates[i].StateInIM = mobileid.CertificateRevoked
+	}
+}
+
+// revoke has what was issued revoked, and waits for it.
+func (g *get) revoke() {
 	if len(g.certificates) == 0 {
 		return
 	}
@@ -242,9 +273,6 @@ func (g *get) takeBack() {
 			name: activities.AwaitNoneLiveName, input: activities.AwaitNoneLiveInput{UserID: g.request.UserID, MobileID: g.mobileID},
 		}, nil)
 	})
-	for i := range g.certificates {
-		g.certificates[i].StateInIM = mobileid.CertificateRevoked
-	}
 }
 
 // must performs what has to be, and shows an operator what keeps it from being.

@@ -97,6 +97,10 @@ func withPublication(ctx workflow.Context, id, summary string, wait time.Duratio
 	})
 }
 
+// boundedAttempt is how long one try may take of a step of which a person waits for
+// the end.
+const boundedAttempt = 2 * time.Minute
+
 // withinTime is for a step of which a person waits for the end.
 func withinTime(ctx workflow.Context, id, summary, queue string, wait time.Duration) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
@@ -104,7 +108,7 @@ func withinTime(ctx workflow.Context, id, summary, queue string, wait time.Durat
 		Summary:                summary,
 		TaskQueue:              queue,
 		ScheduleToCloseTimeout: max(wait, time.Second),
-		StartToCloseTimeout:    2 * time.Minute,
+		StartToCloseTimeout:    boundedAttempt,
 		HeartbeatTimeout:       heartbeatTimeout,
 		WaitForCancellation:    true,
 		RetryPolicy: &temporal.RetryPolicy{
