@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
 
 	"mobileid"
 	"mobileid/activities/ca/devca/devcatest"
@@ -103,6 +104,23 @@ func TestGetPressesNextOfALockThatWaits(t *testing.T) {
 	a.requireEnd(t, endActive)
 }
 
+// The lock that a Get joins ends with nothing done: the Get has the old mobile ID
+// locked all the same.
+func TestGetJoinsALockThatEndsWithNothingDone(t *testing.T) {
+	t.Parallel()
+	p := newParts(t, true)
+	a := p.newApplicant(t)
+	old := a.withOld(t)
+	elsewhere := a.queue + "-locks" // nobody serves it
+	lock := a.startProcess(t, workflows.LockWorkflowID(old), elsewhere, workflows.Lock, object{"mobileId": old, "userId": a.user})
+	p.work(t, a.queue, nil)
+	a.start(t, object{"lock": true})
+	a.waitForEvent(t, enumspb.EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_SIGNALED)
+	require.NoError(t, server.client.TerminateWorkflow(t.Context(), lock.GetID(), lock.GetRunID(), "test"))
+	a.scan(t, phone.WellBehaved)
+	a.requireEnd(t, endActive)
+}
+
 // Whoever tries to lock the new mobile ID before it is one is refused, and the Get
 // goes on.
 func TestLockWhileGetWaitsForThePhone(t *testing.T) {
@@ -117,4 +135,21 @@ func TestLockWhileGetWaitsForThePhone(t *testing.T) {
 	require.ErrorIs(t, err, mobileid.ErrMobileIDNotActive)
 	a.scan(t, phone.WellBehaved)
 	a.requireEnd(t, endActive)
+}
+
+// A lock of the new mobile ID that nobody has carried out yet when the Get takes it
+// back: it is locked and revoked whichever of them does it.
+func TestLockWhileGetTakesBack(t *testing.T) {
+	t.Parallel()
+	p := newParts(t, true)
+	a := p.newApplicant(t)
+	elsewhere := a.queue + "-locks" // nobody serves it
+	lock := a.startProcess(t, workflows.LockWorkflowID(a.grant.MobileID), elsewhere, workflows.Lock, object{"mobileId": a.grant.MobileID, "userId": a.user})
+	p.work(t, a.queue, nil)
+	a.start(t, nil)
+	a.scan(t, phone.RefuseInstalling)
+	a.waitForEvent(t, enumspb.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED)
+	// It ends without having done anything.
+	require.NoError(t, server.client.TerminateWorkflow(t.Context(), lock.GetID(), lock.GetRunID(), "test"))
+	a.requireEnd(t, end(mobileid.FailurePhoneRefused))
 }

@@ -39,8 +39,9 @@ type get struct {
 	live         string // the active mobile ID that stands in the way
 	locks        []activities.LiveMobileID
 	lock         *Execution
-	locking      bool              // the locks were started
-	lockRefusal  *mobileid.Refusal // why one of them was refused
+	locking      bool                                   // the locks were started
+	joined       []func(workflow.Context) (bool, error) // those that ran already, to be started again
+	lockRefusal  *mobileid.Refusal                      // why one of them was refused
 	mobileID     string
 	certificates []mobileid.CertificateResult
 	made         activities.MadeKeys

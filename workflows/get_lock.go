@@ -21,6 +21,7 @@ func (g *get) clearTheWay() error {
 	if err := g.startLocks(); err != nil {
 		return &mobileid.Failure{Type: mobileid.FailureMobileIDActive, Message: "the old mobile ID could not be locked: " + words(err)}
 	}
+	defer g.insist(g.joined...)()
 	for _, m := range g.locks {
 		if m.State == mobileid.Registered {
 			// Left behind by a Get that was terminated: one that runs would be this one.
@@ -28,8 +29,16 @@ func (g *get) clearTheWay() error {
 				return g.abandon(m.ID, &mobileid.Failure{Type: mobileid.FailureConflict, Message: "its process was ended"})
 			})
 		}
-		if m.State != mobileid.Active {
-			g.must(func() error { return g.resumeLock(m.ID) })
+		if m.State == mobileid.Active {
+			continue
+		}
+		joined := false
+		g.must(func() (err error) {
+			joined, err = g.resumeLock(g.ctx, m.ID)
+			return err
+		})
+		if joined {
+			defer g.insist(func(ctx workflow.Context) (bool, error) { return g.resumeLock(ctx, m.ID) })()
 		}
 	}
 	return g.awaitNoneLive()
@@ -62,12 +71,35 @@ func (g *get) startLocks() error {
 		if m.State != mobileid.Active {
 			continue
 		}
-		if err := g.startLock(m.ID); err != nil {
+		joined, err := g.startLock(g.ctx, m.ID)
+		if err != nil {
 			return err
+		}
+		if joined {
+			g.joined = append(g.joined, func(ctx workflow.Context) (bool, error) { return g.startLock(ctx, m.ID) })
 		}
 	}
 	g.locking = true
 	return nil
+}
+
+// insist has locks started again that ran already when they were wanted, until stop:
+// one of them may have been about to close with nothing done, because it was refused
+// or cancelled. It is enough for one to be this process's own, which is watched.
+func (g *get) insist(starts ...func(workflow.Context) (joined bool, err error)) (stop func()) {
+	ctx, stop := workflow.WithCancel(g.ctx)
+	for _, start := range starts {
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			// A lock goes on whatever becomes of this one's waiting.
+			starting, _ := workflow.NewDisconnectedContext(ctx)
+			for pause := joinPause; workflow.Sleep(ctx, pause) == nil; pause = min(2*pause, insistPause) {
+				if joined, err := start(starting); err == nil && !joined {
+					return
+				}
+			}
+		})
+	}
+	return stop
 }
 
 const (
@@ -75,43 +107,44 @@ const (
 	// the two steps of joining it.
 	joinTries = 5
 	joinPause = time.Second
+	// insistPause is the longest pause between two tries of insist: they cost history.
+	insistPause = time.Hour
 )
 
 // startLock starts a lock as a confirmed, abandoned child, and waits until it is
-// started. If one runs already, it is sent Next.
-func (g *get) startLock(mobileID string) error {
+// started. If one runs already, it is sent Next, and joined.
+func (g *get) startLock(ctx workflow.Context, mobileID string) (joined bool, err error) {
 	id := LockWorkflowID(mobileID)
-	var err error
 	for range joinTries {
-		child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(g.ctx, abandonedChild(id, LockSummary(mobileID))), Lock, LockRequest{
+		child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, abandonedChild(id, LockSummary(mobileID))), Lock, LockRequest{
 			MobileID: mobileID, UserID: g.request.UserID, By: g.lockedBy.By, Confirmed: true,
 		})
 		var started workflow.Execution
-		err = child.GetChildWorkflowExecution().Get(g.ctx, &started)
+		err = child.GetChildWorkflowExecution().Get(ctx, &started)
 		if err == nil {
 			g.lock = &Execution{WorkflowID: started.ID, RunID: started.RunID}
-			g.watchLock(child)
-			return nil
+			g.watchLock(ctx, child)
+			return false, nil
 		}
 		if !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-			return err
+			return false, err
 		}
 		g.lock = &Execution{WorkflowID: id}
 		message := Message{UserID: g.request.UserID, By: g.lockedBy.By, Note: "asked for with a new mobile ID"}
-		if err = workflow.SignalExternalWorkflow(g.ctx, id, "", Next, message).Get(g.ctx, nil); err == nil {
-			return nil
+		if err = workflow.SignalExternalWorkflow(ctx, id, "", Next, message).Get(ctx, nil); err == nil {
+			return true, nil
 		}
-		if err := workflow.Sleep(g.ctx, joinPause); err != nil {
-			return err
+		if err := workflow.Sleep(ctx, joinPause); err != nil {
+			return false, err
 		}
 	}
-	return err
+	return false, err
 }
 
 // watchLock notes that a lock was refused: waiting for its end would be for nothing.
 // One that found the mobile ID locked already is as good as any.
-func (g *get) watchLock(child workflow.ChildWorkflowFuture) {
-	workflow.Go(g.ctx, func(ctx workflow.Context) {
+func (g *get) watchLock(ctx workflow.Context, child workflow.ChildWorkflowFuture) {
+	workflow.Go(ctx, func(ctx workflow.Context) {
 		refusal := asRefusal(child.Get(ctx, nil))
 		if refusal != nil && refusal.Type != mobileid.TypeMobileIDNotActive {
 			g.lockRefusal = refusal
@@ -120,8 +153,8 @@ func (g *get) watchLock(child workflow.ChildWorkflowFuture) {
 }
 
 // resumeLock starts the lock that finishes what an earlier one, or this process, has
-// begun. One that runs already does so by itself.
-func (g *get) resumeLock(mobileID string) error {
-	_, err := startConfirmedLock(g.ctx, LockRequest{MobileID: mobileID, UserID: g.request.UserID, By: Get, Resume: true})
-	return err
+// begun. One that runs already does so by itself, if it comes to it, and is joined.
+func (g *get) resumeLock(ctx workflow.Context, mobileID string) (joined bool, err error) {
+	started, err := startConfirmedLock(ctx, LockRequest{MobileID: mobileID, UserID: g.request.UserID, By: Get, Resume: true})
+	return !started && err == nil, err
 }

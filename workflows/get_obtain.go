@@ -266,7 +266,14 @@ func (g *get) revoke() {
 	if len(g.certificates) == 0 {
 		return
 	}
-	g.must(func() error { return g.resumeLock(g.mobileID) })
+	joined := false
+	g.must(func() (err error) {
+		joined, err = g.resumeLock(g.ctx, g.mobileID)
+		return err
+	})
+	if joined {
+		defer g.insist(func(ctx workflow.Context) (bool, error) { return g.resumeLock(ctx, g.mobileID) })()
+	}
 	g.must(func() error {
 		return g.perform(g.ctx, step{
 			id: "await-none-live", summary: "Wait until what was issued is revoked", options: withIdentityManager,
