@@ -88,6 +88,31 @@ func TestGetWhileALockRuns(t *testing.T) {
 	require.NoError(t, server.client.GetWorkflow(t.Context(), workflows.LockWorkflowID(old), "").Get(t.Context(), nil))
 }
 
+// A Get is cancelled while the lock of the old mobile ID waits for its CA: the lock
+// goes on, and that somebody asked for a new one is on record.
+func TestGetCancelledWhileALockRuns(t *testing.T) {
+	t.Parallel()
+	p := newParts(t, true)
+	a := p.newApplicant(t)
+	old := a.withOld(t)
+	p.work(t, a.queue, nil)
+	p.ca.Break(devcatest.Refuse(503, 0))
+	a.start(t, object{"lock": true})
+	a.waitFor(t, workflows.LockingOld)
+	_, err := a.gets.Cancel(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, end(workflows.OutcomeCancelled), a.await(t))
+	trail, err := p.store.AuditTrail(t.Context(), a.grant.MobileID)
+	require.NoError(t, err)
+	require.Len(t, trail, 2)
+	require.Equal(t, mobileid.EventCancelled, trail[1].Record.Event)
+	p.ca.Heal()
+	var locked workflows.LockResult
+	require.NoError(t, server.client.GetWorkflow(t.Context(), workflows.LockWorkflowID(old), "").Get(t.Context(), &locked))
+	require.Equal(t, workflows.OutcomeLocked, locked.Outcome)
+	a.requireEnd(t, end(workflows.OutcomeCancelled))
+}
+
 // The lock of the old mobile ID waits for Next in another window: the Get that is to
 // have it locked presses it.
 func TestGetPressesNextOfALockThatWaits(t *testing.T) {
