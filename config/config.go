@@ -50,6 +50,7 @@ type Config struct {
 	Reconciliation   Reconciliation   `mapstructure:"reconciliation" doc:"What finds and finishes mobile IDs that a process has left between two states"`
 	Worker           Worker           `mapstructure:"worker" doc:"The worker program"`
 	Telemetry        Telemetry        `mapstructure:"telemetry" doc:"Traces; metrics are at worker.health_address"`
+	Serve            Serve            `mapstructure:"serve" doc:"Self-Service, 'starter serve': the pages for the owners of mobile IDs"`
 	Log              Log              `mapstructure:"log" doc:"Logs, on standard error"`
 	Encryption       Encryption       `mapstructure:"encryption" doc:"Encryption of what histories hold; the same for workers, starter and backends"`
 	CodecServer      CodecServer      `mapstructure:"codec_server" doc:"The codec server, 'starter codec serve'"`
@@ -198,6 +199,7 @@ func Default() Config {
 		Log:         Log{Level: "info", Format: "text"},
 		CodecServer: defaultCodecServer(),
 		Telemetry:   Telemetry{SampleRatio: 1},
+		Serve:       defaultServe(),
 	}
 }
 

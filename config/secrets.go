@@ -42,6 +42,23 @@ func ReadKey(setting, file string) ([]byte, error) {
 	return key, nil
 }
 
+// ReadSecretLine reads a secret from the first line of a file, as ReadSecret does;
+// none if no file is set.
+func ReadSecretLine(setting, file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	text, _, err := ReadSecret(setting, file)
+	if err != nil {
+		return "", err
+	}
+	secret, _, _ := strings.Cut(string(text), "\n")
+	if secret = strings.TrimSpace(secret); secret == "" {
+		return "", fmt.Errorf("read %s: %s is empty", setting, file)
+	}
+	return secret, nil
+}
+
 // MakeKey writes a new random key to a file that does not exist yet, readable by
 // its owner alone. It reports whether it made one.
 func MakeKey(file string) (made bool, err error) {

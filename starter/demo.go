@@ -71,7 +71,15 @@ func (p *program) runCommand() *cobra.Command {
 		Short: "Run the same parts as the demo, with the Web UI, until Ctrl-C",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.onStack(cmd.Context(), dir, func(ctx context.Context, d *demo.Demo) error {
+			options, err := p.stackOptions(cmd.Context(), dir)
+			if err != nil {
+				return err
+			}
+			options.Serve = true
+			return p.onStackOf(cmd.Context(), options, func(ctx context.Context, d *demo.Demo) error {
+				if err := d.PutPasswords(ctx); err != nil {
+					return err
+				}
 				invite(p.out, d.Stack)
 				return d.Stack.Wait(ctx)
 			})
@@ -228,6 +236,7 @@ func invite(w io.Writer, s *stack.Stack) {
 	fmt.Fprintf(w, `
 Running. Stop with Ctrl-C.
 
+  Self-Service     %[12]s  sign in as anna, bert or carl with the password %[13]q
   Temporal Web UI  %[1]s
   Temporal         %[2]s
   CRL and OCSP     %[3]s
@@ -260,5 +269,5 @@ In the Web UI, Start Workflow:
 then on its page Send a Signal: next, or cancel. No input is needed.
 `, s.UIAddress, s.TemporalAddress, s.CA.PublicURL, s.HealthAddress, s.Dir, s.ConfigFile,
 		workflows.LockWorkflowID("mid-1001"), workflows.LockWorkflowID("mid-1002"), workflows.TaskQueue, workflows.Lock,
-		filepath.Join(s.Dir, "qr.png"))
+		filepath.Join(s.Dir, "qr.png"), s.ServeURL, demo.Password)
 }

@@ -86,6 +86,11 @@ func setupStore(ctx context.Context, c config.Config) ([]string, error) {
 	if c.SearchAttributes.User == "hashed" || c.Get.Enabled && c.Get.WorkflowID == "hashed" {
 		keys = append(keys, c.SearchAttributes.HashKeyFile)
 	}
+	if made, err := config.MakeKey(c.Serve.FormKeyFile); err != nil {
+		return done, err
+	} else if made {
+		done = append(done, "key: made "+c.Serve.FormKeyFile+" for the forms of Self-Service")
+	}
 	for _, file := range keys {
 		made, err := config.MakeKey(file)
 		if err != nil {

@@ -59,16 +59,19 @@ func (s *Store) AuditTrail(ctx context.Context, mobileID string) ([]AuditRecord,
 
 func readTrail(ctx context.Context, q querier, mobileID string) ([]AuditRecord, error) {
 	const query = `SELECT number, mac, record FROM audit WHERE mobile_id = $1 ORDER BY number`
-	return collect(ctx, q, func(rows *sql.Rows) (AuditRecord, error) {
-		var entry AuditRecord
-		if err := rows.Scan(&entry.Number, &entry.MAC, &entry.Stored); err != nil {
-			return AuditRecord{}, err
-		}
-		if err := json.Unmarshal(entry.Stored, &entry.Record); err != nil {
-			return AuditRecord{}, fmt.Errorf("record %d is not a record: %w", entry.Number, err)
-		}
-		return entry, nil
-	}, query, mobileID)
+	return collect(ctx, q, scanAuditRecord, query, mobileID)
+}
+
+// scanAuditRecord scans number, mac and record.
+func scanAuditRecord(rows *sql.Rows) (AuditRecord, error) {
+	var entry AuditRecord
+	if err := rows.Scan(&entry.Number, &entry.MAC, &entry.Stored); err != nil {
+		return AuditRecord{}, err
+	}
+	if err := json.Unmarshal(entry.Stored, &entry.Record); err != nil {
+		return AuditRecord{}, fmt.Errorf("record %d is not a record: %w", entry.Number, err)
+	}
+	return entry, nil
 }
 
 // Record appends to the audit what changed nothing: refused, cancelled, expired,

@@ -78,7 +78,7 @@ func (c notedConn) QueryContext(ctx context.Context, query string, args []driver
 
 var (
 	// fullScan is a plan that reads a whole table, by an index or not.
-	fullScan = regexp.MustCompile(`^SCAN (users|user_roles|user_emails|mobile_ids|certificates|audit|audit_heads|grants|provisionings|messages|outbox)\b`)
+	fullScan = regexp.MustCompile(`^SCAN (users|user_roles|user_emails|mobile_ids|certificates|audit|audit_heads|grants|provisionings|messages|outbox|sessions|passwords|sign_in_tries)\b`)
 	// byIssuerAlone is a plan that reads all certificates of one issuer.
 	byIssuerAlone = regexp.MustCompile(`^SEARCH certificates .*\(issuer=\?( AND aki=\?)?\)`)
 )
@@ -361,4 +361,51 @@ func plan(t testing.TB, s *Store, of statement) []string {
 	}, "EXPLAIN QUERY PLAN "+of.query, of.args...)
 	require.NoError(t, err, of.query)
 	return steps
+}
+
+// Whatever Self-Service asks for a page costs the same however many users there are.
+func TestSelfServiceScansNoTable(t *testing.T) {
+	db := sqliteDatabase(t)
+	s := db.open(t)
+	require.NoError(t, s.Migrate(t.Context()))
+	putUsers(t, s)
+	create(t, s, "mid-1", mobileid.Active, oneOfEach("a")...)
+	watched, noted := watch(t, s, db)
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"PutPassword", func() error { return watched.PutPassword(t.Context(), "anna", "hash") }},
+		{"CountTry", func() error {
+			_, err := watched.CountTry(t.Context(), "user:a", time.Minute)
+			return err
+		}},
+		{"PasswordHash", func() error {
+			_, err := watched.PasswordHash(t.Context(), "anna")
+			return err
+		}},
+		{"ForgetTries", func() error { return watched.ForgetTries(t.Context(), "user:a") }},
+		{"StartSession", func() error {
+			return watched.StartSession(t.Context(), Session{
+				ID: sessionID("a"), User: mobileid.User{ID: "anna"}, Method: "x", ExpiresAt: db.clock.Now().Add(time.Hour),
+			}, sessionID("b"))
+		}},
+		{"Session", func() error {
+			_, err := watched.Session(t.Context(), sessionID("a"), idle)
+			return err
+		}},
+		{"UseSession", func() error { return watched.UseSession(t.Context(), Session{ID: sessionID("a")}) }},
+		{"Owned", func() error {
+			_, err := watched.Owned(t.Context(), "anna", "mid-1")
+			return err
+		}},
+		{"EndSession", func() error { return watched.EndSession(t.Context(), sessionID("a")) }},
+		{"ForgetOldSessions", func() error { return watched.ForgetOldSessions(t.Context(), time.Minute) }},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			noted.all = nil
+			require.NoError(t, step.do())
+			expectNoScan(t, s, noted)
+		})
+	}
 }

@@ -163,7 +163,7 @@ func dump(t testing.TB, s *Store) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}
 	for _, table := range []string{"users", "user_roles", "user_emails", "mobile_ids", "certificates", "audit", "audit_heads",
-		"grants", "provisionings", "messages", "outbox"} {
+		"grants", "provisionings", "messages", "outbox", "sessions", "passwords", "sign_in_tries"} {
 		order := " ORDER BY 1, 2"
 		if table == "certificates" {
 			order += ", 3"

@@ -103,6 +103,10 @@ type LockOptions struct {
 
 	// RequestID makes a repeated call the same call. Empty: a new one.
 	RequestID string
+
+	// Patience is how long Lock and Next wait for the mobile ID to be locked once
+	// Next is accepted; then they answer with Stored. 0: until it is locked.
+	Patience time.Duration
 }
 
 // Status is where a lock stands.
@@ -113,8 +117,8 @@ type Status struct {
 	Steps      []Step `json:"steps,omitempty"` // that are under way
 
 	// Stored reports that no worker has answered in time: none is up, or all have
-	// their hands full. What was sent is stored at the server and takes effect
-	// when one does; Wait tells. All else is empty then.
+	// their hands full, or Identity Manager is away. What was sent is stored at the
+	// server and takes effect when one does; Wait tells. All else is empty then.
 	Stored bool `json:"stored,omitempty"`
 }
 
@@ -152,7 +156,7 @@ func (c *Caller) Lock(ctx context.Context, mobileID string, options LockOptions)
 		return c.lockForOwner(ctx, mobileID, request, message, options)
 	}
 	start := c.client.temporal.NewWithStartWorkflowOperation(c.startOptions(mobileID), c.process(), request)
-	return c.next(ctx, mobileID, request, message, func(ctx context.Context) (client.WorkflowUpdateHandle, error) {
+	return c.next(ctx, mobileID, options.Patience, request, message, func(ctx context.Context) (client.WorkflowUpdateHandle, error) {
 		return c.client.temporal.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
 			StartWorkflowOperation: start,
 			UpdateOptions:          updateOptions(mobileID, workflows.Next, message),
@@ -171,7 +175,7 @@ func (c *Caller) lockForOwner(ctx context.Context, mobileID string, request work
 	if err := c.checkOwner(ctx, mobileID, run.GetRunID(), options); err != nil {
 		return Status{}, err
 	}
-	return c.next(ctx, mobileID, request, message, func(ctx context.Context) (client.WorkflowUpdateHandle, error) {
+	return c.next(ctx, mobileID, options.Patience, request, message, func(ctx context.Context) (client.WorkflowUpdateHandle, error) {
 		return c.client.temporal.UpdateWorkflow(ctx, updateOptions(mobileID, workflows.Next, message))
 	})
 }
@@ -192,14 +196,14 @@ func (c *Caller) checkOwner(ctx context.Context, mobileID, runID string, options
 // Next sends Next to the waiting lock and returns when the mobile ID is locked.
 func (c *Caller) Next(ctx context.Context, mobileID string, options LockOptions) (Status, error) {
 	message := c.message(options)
-	return c.next(ctx, mobileID, c.request(mobileID, options), message, func(ctx context.Context) (client.WorkflowUpdateHandle, error) {
+	return c.next(ctx, mobileID, options.Patience, c.request(mobileID, options), message, func(ctx context.Context) (client.WorkflowUpdateHandle, error) {
 		return c.client.temporal.UpdateWorkflow(ctx, updateOptions(mobileID, workflows.Next, message))
 	})
 }
 
 // next sends the update, and waits for its answer. If no worker accepts it in
 // time, Next is stored as a signal.
-func (c *Caller) next(ctx context.Context, mobileID string, request workflows.LockRequest, message workflows.Message,
+func (c *Caller) next(ctx context.Context, mobileID string, patience time.Duration, request workflows.LockRequest, message workflows.Message,
 	send func(context.Context) (client.WorkflowUpdateHandle, error),
 ) (Status, error) {
 	accepting, cancel := context.WithTimeout(ctx, acceptWait)
@@ -209,20 +213,29 @@ func (c *Caller) next(ctx context.Context, mobileID string, request workflows.Lo
 		return c.storeNext(ctx, mobileID, request, message)
 	}
 	status := Status{WorkflowID: workflows.LockWorkflowID(mobileID)}
+	answering := ctx
+	if patience > 0 {
+		var stop context.CancelFunc
+		answering, stop = context.WithTimeout(ctx, patience)
+		defer stop()
+	}
 	if err == nil {
 		status.RunID = handle.RunID()
-		err = handle.Get(ctx, &status.LockStatus)
+		err = handle.Get(answering, &status.LockStatus)
+	}
+	if err == nil && !settled(status) {
+		// More wait than the process lets wait: look until it is locked.
+		status, err = c.poll(answering, mobileID, status.RunID, false, settled)
 	}
 	switch {
+	case patience > 0 && unanswered(ctx, err):
+		return Status{WorkflowID: workflows.LockWorkflowID(mobileID), Stored: true}, nil
 	case gone(err):
 		return c.afterEnd(ctx, mobileID, mobileid.AlreadyCancelled())
 	case err != nil:
 		return Status{}, asRefusal(err, c.client.failures)
-	case settled(status):
-		return status, nil
 	}
-	// More wait than the process lets wait: look until it is locked.
-	return c.poll(ctx, mobileID, status.RunID, false, settled)
+	return status, nil
 }
 
 // settled reports that a Next has its answer.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
@@ -39,6 +40,15 @@ type Applicant struct {
 	gets       *Gets
 	userID, by string
 	id         string
+	patience   time.Duration
+}
+
+// Within returns the same applicant, whose Next answers with Stored if the QR code
+// cannot be shown within patience, counted from when Next is accepted.
+func (a *Applicant) Within(patience time.Duration) *Applicant {
+	within := *a
+	within.patience = patience
+	return &within
 }
 
 // GetStatus is where a Get stands.
@@ -125,8 +135,17 @@ func (a *Applicant) send(ctx context.Context, name string, answer any) error {
 			return ErrNoWorker
 		}
 	}
+	answering := ctx
+	if a.patience > 0 {
+		var stop context.CancelFunc
+		answering, stop = context.WithTimeout(ctx, a.patience)
+		defer stop()
+	}
 	if err == nil {
-		err = handle.Get(ctx, answer)
+		err = handle.Get(answering, answer)
+	}
+	if a.patience > 0 && unanswered(ctx, err) {
+		return ErrNoWorker
 	}
 	if gone(err) {
 		return mobileid.NotFound()

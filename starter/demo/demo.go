@@ -28,6 +28,7 @@ import (
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/identitymanager"
 	"mobileid/starter/client"
+	"mobileid/starter/selfservice/session"
 	"mobileid/starter/stack"
 )
 
@@ -120,6 +121,23 @@ func (d *Demo) prepare(ctx context.Context, p person) error {
 		m.Certificates = append(m.Certificates, kept)
 	}
 	return d.Store.CreateMobileID(ctx, m)
+}
+
+// Password is the password of all users of the demo, at Self-Service.
+const Password = "only for the demo"
+
+// PutPasswords gives the users their passwords.
+func (d *Demo) PutPasswords(ctx context.Context) error {
+	for _, p := range people {
+		hash, err := session.HashPassword(Password)
+		if err != nil {
+			return err
+		}
+		if err := d.Store.PutPassword(ctx, p.id, hash); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // issue has one certificate issued for a new key, and leaves it in the folder

@@ -1,6 +1,7 @@
 // Package stack runs the processes of a development installation on free
-// loopback ports: Temporal's development server, devca, messaging, and the worker. Each is
-// a process of its own, so that one can be killed without the others.
+// loopback ports: Temporal's development server, devca, messaging, the worker, and
+// Self-Service if asked for. Each is a process of its own, so that one can be killed
+// without the others.
 //
 // All state lies in one folder.
 package stack
@@ -47,6 +48,8 @@ type Options struct {
 	Get, Lock map[string]any
 	// Sections are further sections of the configuration.
 	Sections map[string]any
+	// Serve runs Self-Service, too.
+	Serve bool
 }
 
 // Stack is a running installation.
@@ -57,6 +60,7 @@ type Stack struct {
 	UIAddress       string // URL of Temporal's Web UI
 	HealthAddress   string // of the worker
 	ProfileAddress  string // of the worker
+	ServeURL        string // of Self-Service; empty: it does not run
 	CA              devca.Addresses
 	Messaging       embedded.Addresses
 
@@ -67,6 +71,7 @@ type Stack struct {
 	unlock    func() error
 
 	callbackAddress string // where the worker takes callbacks of messaging
+	serveAddress    string // of Self-Service
 }
 
 // process is one child.
@@ -104,7 +109,11 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 		{s.temporalName(), s.startTemporal},
 		{"schema, keys and search attributes", func(ctx context.Context) error { return options.Setup(ctx, s) }},
 		{"the worker", s.startWorker},
+		{"Self-Service", s.startServe},
 	} {
+		if step.name == "Self-Service" && !options.Serve {
+			continue
+		}
 		s.say("starting %s", step.name)
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		err := step.run(ctx)
@@ -125,7 +134,7 @@ func (s *Stack) say(format string, args ...any) {
 // state is what a run leaves in the folder.
 var state = []string{
 	"im.db", "im.db-wal", "im.db-shm", "temporal.db", "temporal.db-wal", "temporal.db-shm",
-	"ca", "certificates", "log", "config.yaml", "audit.key", "checkpoints", "temporal-server.yaml", "step-ca",
+	"ca", "certificates", "log", "config.yaml", "audit.key", "serve.key", "checkpoints", "temporal-server.yaml", "step-ca",
 	"messaging", "phone", "qr.png", "mail",
 }
 
@@ -242,6 +251,16 @@ func (s *Stack) startWorker(ctx context.Context) error {
 	return p.await(ctx, func() bool { return answers(ctx, "http://"+s.HealthAddress+"/readyz") })
 }
 
+// startServe starts Self-Service at the address that the configuration has.
+func (s *Stack) startServe(ctx context.Context) error {
+	p, err := s.spawn("serve", s.options.Starter, []string{"serve"}, s.Environment())
+	if err != nil {
+		return err
+	}
+	s.ServeURL = "http://" + s.serveAddress
+	return p.await(ctx, func() bool { return answers(ctx, s.ServeURL+"/readyz") })
+}
+
 // Environment is what a program needs to find this installation.
 func (s *Stack) Environment() []string {
 	return []string{"MOBILEID_CONFIG=" + s.ConfigFile, "TEMPORAL_ADDRESS=" + s.TemporalAddress}
@@ -265,6 +284,11 @@ func (s *Stack) WriteConfig() error {
 		"crl_url":          s.CA.PublicURL + "/crl.der",
 	}
 	maps.Copy(settings, s.options.CA)
+	ports, err := freePorts(1)
+	if err != nil {
+		return err
+	}
+	s.serveAddress = "127.0.0.1:" + ports[0]
 	messaging := s.messagingDir()
 	get := map[string]any{"enabled": true, "ca": "devca"}
 	maps.Copy(get, s.options.Get)
@@ -277,6 +301,7 @@ func (s *Stack) WriteConfig() error {
 		"mail":  map[string]any{"folder": filepath.Join(s.Dir, "mail")},
 		"get":   get,
 		"lock":  lock,
+		"serve": map[string]any{"address": s.serveAddress, "form_key_file": filepath.Join(s.Dir, "serve.key")},
 		"messaging": map[string]any{
 			"url": s.Messaging.URL, "client_id": embedded.ClientID, "api_key_file": filepath.Join(messaging, embedded.APIKeyFile),
 			"server_ca_file": filepath.Join(messaging, embedded.ServerCAFile), "attestation_file": filepath.Join(messaging, embedded.AttestationKeysFile),

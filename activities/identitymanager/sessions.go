@@ -1,0 +1,120 @@
+package identitymanager
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"mobileid"
+)
+
+// sessionIDBytes is the length of the hash that names a session, SHA-256.
+const sessionIDBytes = 32
+
+// seenEvery is how often it is written down that a session is used: not at every
+// request, because that would make each one a transaction.
+const seenEvery = time.Minute
+
+// ErrNoSession reports a session that does not exist, has ended or has timed out.
+var ErrNoSession = errors.New("no such session")
+
+// Session is a user who is signed in to Self-Service.
+type Session struct {
+	// ID is the lower-case hex SHA-256 of the token in the user's cookie. The token
+	// itself is not kept.
+	ID        string
+	User      mobileid.User // of StartSession the id alone counts
+	Method    string        // how the user signed in
+	CreatedAt time.Time
+	SeenAt    time.Time // to the minute
+	ExpiresAt time.Time // whatever the user does
+}
+
+// StartSession begins a session until its ExpiresAt, in the place of another one:
+// replaces is its id, or empty. An unknown user is ErrUserNotFound.
+func (s *Store) StartSession(ctx context.Context, session Session, replaces string) error {
+	if id, err := hex.DecodeString(session.ID); err != nil || len(id) != sessionIDBytes {
+		return mobileid.InvalidRequest("id", "is not the hex SHA-256 of a token")
+	}
+	if err := cmp.Or(checkText("method", session.Method), checkText("userId", session.User.ID)); err != nil {
+		return err
+	}
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		if _, err := readUser(ctx, tx, session.User.ID); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM sessions WHERE id = $1`, replaces); err != nil {
+			return err
+		}
+		const insert = `INSERT INTO sessions (id, user_id, method, created_at, seen_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)`
+		now := stored(s.now())
+		_, err := tx.ExecContext(ctx, insert, session.ID, session.User.ID, session.Method, now, now, stored(session.ExpiresAt))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("start session: %w", err)
+	}
+	return nil
+}
+
+// Session reads a session with its user as they are now. One that has ended, has
+// expired, or was not used for idle is ErrNoSession. To read it is not to use it.
+func (s *Store) Session(ctx context.Context, id string, idle time.Duration) (Session, error) {
+	session := Session{ID: id}
+	now := s.now()
+	err := s.snapshot(ctx, func(tx *sql.Tx) error {
+		const query = `SELECT user_id, method, created_at, seen_at, expires_at FROM sessions
+			WHERE id = $1 AND expires_at > $2 AND seen_at > $3`
+		err := tx.QueryRowContext(ctx, query, id, stored(now), stored(now.Add(-idle))).Scan(&session.User.ID, &session.Method,
+			timestamp{&session.CreatedAt}, timestamp{&session.SeenAt}, timestamp{&session.ExpiresAt})
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNoSession
+		}
+		if err != nil {
+			return err
+		}
+		session.User, err = readUser(ctx, tx, session.User.ID)
+		return err
+	})
+	if err != nil {
+		return Session{}, fmt.Errorf("read session: %w", err)
+	}
+	return session, nil
+}
+
+// UseSession notes that a session is used now, so that it does not time out.
+func (s *Store) UseSession(ctx context.Context, session Session) error {
+	now := s.now()
+	if now.Sub(session.SeenAt) < seenEvery {
+		return nil
+	}
+	if _, err := s.write.ExecContext(ctx, `UPDATE sessions SET seen_at = $2 WHERE id = $1`, session.ID, stored(now)); err != nil {
+		return fmt.Errorf("note that a session is used: %w", err)
+	}
+	return nil
+}
+
+// EndSession ends a session. To end none is no error.
+func (s *Store) EndSession(ctx context.Context, id string) error {
+	if _, err := s.write.ExecContext(ctx, `DELETE FROM sessions WHERE id = $1`, id); err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	return nil
+}
+
+// ForgetOldSessions deletes the sessions that have expired, and the tries to sign
+// in that began longer ago than window. It is to be called now and then.
+func (s *Store) ForgetOldSessions(ctx context.Context, window time.Duration) error {
+	now := s.now()
+	if _, err := s.write.ExecContext(ctx, `DELETE FROM sessions WHERE expires_at <= $1`, stored(now)); err != nil {
+		return fmt.Errorf("forget expired sessions: %w", err)
+	}
+	if _, err := s.write.ExecContext(ctx, `DELETE FROM sign_in_tries WHERE since <= $1`, stored(now.Add(-window))); err != nil {
+		return fmt.Errorf("forget tries to sign in: %w", err)
+	}
+	return nil
+}

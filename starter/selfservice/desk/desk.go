@@ -1,0 +1,164 @@
+// Package desk is what a signed-in user can do at Self-Service and see there, whatever
+// it is shown with: the pages are made of it, and an API can be.
+//
+// Every method takes the user, whom the caller has from the sign-in and never from the
+// request. A mobile ID that is unknown or somebody else's is
+// mobileid.ErrMobileIDNotFound, and looks the same from outside.
+//
+// What has happened is read from Identity Manager and its audit. Temporal is asked only
+// for what is still under way, and when it does not answer, the answer says what is
+// known without it.
+package desk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mobileid"
+	"mobileid/activities/identitymanager"
+	"mobileid/starter/client"
+	"mobileid/workflows"
+)
+
+const (
+	// askWait is how long a page waits for what Temporal may tell.
+	askWait = 4 * time.Second
+	// actWait is how long it waits for Temporal to take what the user decided. It is
+	// longer than the client library needs to leave it there without a worker.
+	actWait = 15 * time.Second
+	// patience is how long it waits for more than that it was taken.
+	patience = 4 * time.Second
+
+	// grantWait is how long Identity Manager may take to write a grant, while a lock waits
+	// for it.
+	grantWait = 3 * time.Second
+
+	// grantRest is how long an open grant must still be good for to be left as it is: a
+	// new one would make it void under the feet of a Get that was started with it.
+	grantRest = 5 * time.Minute
+
+	// grantedBy is who writes grants here, for the audit.
+	grantedBy = "self-service"
+)
+
+// ErrUnreachable reports that Temporal did not take what the user decided, or that
+// nobody can tell whether it did. To send the same again does no harm.
+var ErrUnreachable = errors.New("the processes cannot be reached now")
+
+// Desk serves users.
+type Desk struct {
+	Store    *identitymanager.Store
+	Locks    *client.Client
+	Gets     *client.Gets // nil: Get mobile ID is not offered
+	GrantFor time.Duration
+}
+
+// MobileIDs lists the user's mobile IDs.
+func (d *Desk) MobileIDs(ctx context.Context, userID string) ([]mobileid.MobileID, error) {
+	return d.Store.MobileIDsOf(ctx, userID)
+}
+
+// MobileID reads one of the user's mobile IDs with its past.
+func (d *Desk) MobileID(ctx context.Context, userID, id string) (identitymanager.Owned, error) {
+	return d.Store.Owned(ctx, userID, id)
+}
+
+// LockOrder is a lock whose Next the user has pressed. That the mobile ID is the
+// user's was seen when the form was shown, and is seen again by the process.
+type LockOrder struct {
+	MobileID  string
+	RequestID string // of the form, so that a second press is the same press
+	Reason    mobileid.Reason
+	ThenGet   bool
+}
+
+// Locked is the answer to a LockOrder that was taken.
+type Locked struct {
+	// ThenGet reports that the lock goes on to Get mobile ID. It does not where that
+	// was asked for but could not be granted: to lock comes first.
+	ThenGet bool
+	// LockedAt is zero while the mobile ID is not known to be locked.
+	LockedAt time.Time
+}
+
+// Lock hands a lock over to Temporal, which needs neither Identity Manager nor a
+// worker for it. ErrUnreachable means that it may not have been taken; the other
+// errors are refusals.
+func (d *Desk) Lock(ctx context.Context, userID string, order LockOrder) (Locked, error) {
+	ctx, cancel := context.WithTimeout(ctx, actWait)
+	defer cancel()
+	locked := Locked{ThenGet: order.ThenGet && d.Gets != nil && d.grant(ctx, userID) == nil}
+	status, err := d.Locks.User(userID).Lock(ctx, order.MobileID, client.LockOptions{
+		Reason: order.Reason, ThenGet: locked.ThenGet, RequestID: order.RequestID, Patience: patience,
+	})
+	if err != nil {
+		return Locked{}, asUnreachable(err)
+	}
+	locked.LockedAt = status.LockedAt
+	return locked, nil
+}
+
+// Kept says what Cancel came to.
+type Kept int
+
+// What Cancel can come to.
+const (
+	// Unchanged: nothing runs, and nothing was changed.
+	Unchanged Kept = iota
+	// TooLate: Next was pressed before, on another page, say. The lock goes on.
+	TooLate
+	// Unknown: no process can be asked. This Cancel has changed nothing.
+	Unknown
+)
+
+// CancelLock presses Cancel: a process that waits for Next is closed.
+func (d *Desk) CancelLock(ctx context.Context, userID, mobileID, requestID string) Kept {
+	ctx, cancel := context.WithTimeout(ctx, actWait)
+	defer cancel()
+	_, err := d.Locks.User(userID).Cancel(ctx, mobileID, client.LockOptions{RequestID: requestID})
+	var refusal *mobileid.Refusal
+	switch {
+	case err == nil:
+		return Unchanged
+	case errors.Is(err, mobileid.ErrAlreadyConfirmed):
+		return TooLate
+	case errors.As(err, &refusal):
+		// Nothing runs. Whether it was locked before, the store says.
+		if m, err := d.Store.Owned(ctx, userID, mobileID); err == nil && m.State == mobileid.Locked {
+			return TooLate
+		}
+		return Unchanged
+	}
+	return Unknown
+}
+
+// grant lets the user get a mobile ID, if nothing does yet.
+func (d *Desk) grant(ctx context.Context, userID string) error {
+	ctx, cancel := context.WithTimeout(ctx, grantWait)
+	defer cancel()
+	a, err := d.Store.Applicant(ctx, userID)
+	if err != nil {
+		return err
+	}
+	if a.Grant != nil && time.Until(a.Grant.ExpiresAt) > grantRest {
+		return nil
+	}
+	_, err = d.Store.PutGrant(ctx, userID, grantedBy, d.GrantFor)
+	return err
+}
+
+// asUnreachable keeps refusals, and makes everything else ErrUnreachable.
+func asUnreachable(err error) error {
+	var refusal *mobileid.Refusal
+	if errors.As(err, &refusal) {
+		return refusal
+	}
+	return fmt.Errorf("%w: %w", ErrUnreachable, err)
+}
+
+// ended reports that a process has ended before Next.
+func ended(outcome workflows.Outcome) bool {
+	return outcome == workflows.OutcomeCancelled || outcome == workflows.OutcomeExpired
+}

@@ -1,0 +1,153 @@
+package desk
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"mobileid"
+	"mobileid/activities/messaging"
+	"mobileid/starter/client"
+	"mobileid/workflows"
+)
+
+// errNotOffered is Get mobile ID where it is not configured.
+var errNotOffered = mobileid.NotEntitled("Get mobile ID is not offered here")
+
+// Getting is where the user's Get mobile ID stands.
+type Getting struct {
+	client.GetStatus
+	Running bool
+	// Unknown reports that nobody can tell where it stands: Temporal, or every worker,
+	// is away.
+	Unknown bool
+	// Refusal is why the last one was refused; nil if it was not.
+	Refusal *mobileid.Refusal
+	// Code reports that there is a QR code to be scanned now, until CodeUntil.
+	Code      bool
+	CodeUntil time.Time
+}
+
+// CanCancel reports whether Cancel would still count.
+func (g Getting) CanCancel() bool {
+	switch g.Phase {
+	case workflows.TakingBack, workflows.Activating, workflows.Closed:
+		return false
+	}
+	return g.Running && g.Failure == nil
+}
+
+// CanGet reports whether Get mobile ID is offered here.
+func (d *Desk) CanGet() bool { return d.Gets != nil }
+
+// Live returns the user's mobile ID that stands in the way of a new one, or nil.
+func (d *Desk) Live(ctx context.Context, userID string) (*mobileid.MobileID, error) {
+	a, err := d.Store.Applicant(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range a.Live() {
+		if m.State == mobileid.Active {
+			return &m, nil
+		}
+	}
+	return nil, nil
+}
+
+// Get tells where the user's Get mobile ID stands.
+func (d *Desk) Get(ctx context.Context, userID string) (Getting, error) {
+	if d.Gets == nil {
+		return Getting{}, errNotOffered
+	}
+	asking, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	var g Getting
+	var refusal *mobileid.Refusal
+	status, err := d.Gets.User(userID, "").Status(asking)
+	switch {
+	case errors.Is(err, mobileid.ErrMobileIDNotFound):
+		return g, nil
+	case errors.As(err, &refusal):
+		g.Refusal = refusal
+		return g, nil
+	case err != nil:
+		g.Unknown = true
+	default:
+		g.GetStatus = status
+		g.Running = status.Phase != workflows.Closed
+	}
+	if !g.Running && !g.Unknown {
+		return g, nil
+	}
+	provisioning, err := d.Store.ProvisioningOf(ctx, userID)
+	switch {
+	case errors.Is(err, mobileid.ErrNoProvisioning):
+	case err != nil:
+		return g, err
+	default:
+		g.Code, g.CodeUntil = true, provisioning.ExpiresAt
+	}
+	return g, nil
+}
+
+// GetNext writes a grant for the user, starts Get mobile ID or joins the one that runs,
+// and presses Next. mobileid.ErrMobileIDActive means that a mobile ID of the user is to
+// be locked first.
+func (d *Desk) GetNext(ctx context.Context, userID string) error {
+	if d.Gets == nil {
+		return errNotOffered
+	}
+	ctx, cancel := context.WithTimeout(ctx, actWait)
+	defer cancel()
+	applicant := d.Gets.User(userID, "").Within(patience)
+	status, err := applicant.Status(ctx)
+	if err != nil || status.Phase == workflows.Closed {
+		// None runs that a new grant would take the ground from.
+		if errors.Is(err, client.ErrNoWorker) {
+			return asUnreachable(err)
+		}
+		if err := d.grant(ctx, userID); err != nil {
+			return err
+		}
+		if status, err = applicant.Start(ctx); err != nil {
+			return asUnreachable(err)
+		}
+	}
+	if status.Live != "" {
+		return mobileid.AlreadyActive()
+	}
+	if _, err := applicant.Next(ctx); err != nil {
+		return asUnreachable(err)
+	}
+	return nil
+}
+
+// GetCancel presses Cancel. A Get that runs is closed, and what it has begun is taken
+// back; mobileid.ErrAlreadyConfirmed means that it came too late. A lock that came
+// before goes on, whatever becomes of this.
+func (d *Desk) GetCancel(ctx context.Context, userID string) error {
+	if d.Gets == nil {
+		return errNotOffered
+	}
+	ctx, cancel := context.WithTimeout(ctx, actWait)
+	defer cancel()
+	_, err := d.Gets.User(userID, "").Cancel(ctx)
+	if errors.Is(err, mobileid.ErrMobileIDNotFound) {
+		return nil // none runs
+	}
+	if err != nil {
+		return asUnreachable(err)
+	}
+	return nil
+}
+
+// Code draws the QR code that the user can scan now, as a PNG. It is a secret of this
+// user: who scans it gets the mobile ID. mobileid.ErrNoProvisioning means that there is
+// none.
+func (d *Desk) Code(ctx context.Context, userID string) ([]byte, error) {
+	provisioning, err := d.Store.ProvisioningOf(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	return messaging.QR(provisioning.URI)
+}

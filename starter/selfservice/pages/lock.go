@@ -1,0 +1,214 @@
+package pages
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/google/uuid"
+
+	"mobileid"
+	"mobileid/starter/selfservice/desk"
+	"mobileid/starter/selfservice/session"
+)
+
+// lockSeal is what stands sealed in the form of a lock: that the mobile ID was seen to
+// be this user's, and everything that Next needs, so that Next counts while Identity
+// Manager is away. It is bound to the session and to the mobile ID.
+type lockSeal struct {
+	UserID    string `json:"userId"`
+	RequestID string `json:"requestId"` // one per form: a second press is the same press
+	ThenGet   bool   `json:"thenGet,omitempty"`
+}
+
+// lockPage is the form of a lock.
+type lockPage struct {
+	shownID
+	Certificates []shownCertificate // that would be revoked
+	Encryption   bool               // there is one for encryption
+	ThenGet      bool
+	Form         string // sealed
+	FormTime     time.Duration
+	AskReason    bool
+	Reasons      []lockReason
+	Again        bool // Next was pressed, and may not have been taken
+}
+
+// lockReason is a reason in plain words.
+type lockReason struct {
+	Value mobileid.Reason
+	Label string
+}
+
+// lockReasons are those that people can tell apart. The first stands for none.
+var lockReasons = []lockReason{
+	{"", "I would rather not say"},
+	{mobileid.KeyCompromise, "I lost it, or it was stolen"},
+	{mobileid.Superseded, "I have a new phone"},
+	{mobileid.CessationOfOperation, "I do not need it any more"},
+}
+
+// The values of the buttons of every form.
+const (
+	decideNext   = "next"
+	decideCancel = "cancel"
+)
+
+// thenGet in an address says that a lock is the first step of Get mobile ID.
+const thenGet = "get"
+
+func (p *Pages) lockForm(v *visit) {
+	progress, err := p.Desk.Progress(v.ctx(), v.user(), v.id())
+	if err != nil {
+		v.fail(err)
+		return
+	}
+	m := progress.MobileID
+	switch {
+	case underway(progress):
+		v.redirect(progressAddress(m.ID, "", false))
+		return
+	case m.State != mobileid.Active:
+		v.show(http.StatusOK, "not-active", mobileIDPage{shownID: shown(m), ByYou: progress.By.UserID == v.user()})
+		return
+	}
+	page := lockPage{shownID: shown(m), ThenGet: p.Desk.CanGet() && v.r.URL.Query().Get("then") == thenGet}
+	for _, c := range m.Open() {
+		kept := shownCertificate{c, use(c)}
+		page.Certificates = append(page.Certificates, kept)
+		page.Encryption = page.Encryption || kept.Use == "encryption"
+	}
+	page.Form, err = p.forms.Seal(lockSeal{UserID: v.user(), RequestID: uuid.NewString(), ThenGet: page.ThenGet}, p.FormTime, v.session.ID, m.ID)
+	if err != nil {
+		v.fail(err)
+		return
+	}
+	p.showLockForm(v, http.StatusOK, page)
+}
+
+func (p *Pages) showLockForm(v *visit, code int, page lockPage) {
+	page.FormTime, page.AskReason, page.Reasons = p.FormTime, p.AskReason, lockReasons
+	v.show(code, "lock", page)
+}
+
+// lockDecide takes Next or Cancel. It is not behind signedIn, because it must work
+// while the store, and with it the session, cannot be read: the seal says that this
+// very session was signed in as this user a short time ago, and owned the mobile ID.
+// What a user may have lost since then, the process finds out before it locks.
+func (p *Pages) lockDecide(w http.ResponseWriter, r *http.Request) {
+	v := &visit{p: p, w: w, r: r}
+	found, err := p.Sessions.Of(r)
+	if errors.Is(err, session.ErrNone) {
+		p.sendToSignIn(w, r)
+		return
+	}
+	away := err != nil
+	if !away {
+		v.session = found
+		if !entitled(found.User) {
+			v.refuse()
+			return
+		}
+	}
+	if err := r.ParseForm(); err != nil {
+		v.show(http.StatusBadRequest, "expired", nil)
+		return
+	}
+	var seen lockSeal
+	text := r.PostForm.Get("form")
+	err = p.forms.Open(text, &seen, p.Sessions.ID(r), v.id())
+	if err != nil || !away && seen.UserID != v.user() {
+		v.show(http.StatusBadRequest, "expired", nil)
+		return
+	}
+	switch r.PostForm.Get("decision") {
+	case decideNext:
+		p.lockNext(v, seen, text, away)
+	case decideCancel:
+		p.lockCancel(v, seen, away)
+	default:
+		v.show(http.StatusBadRequest, "expired", nil)
+	}
+}
+
+func (p *Pages) lockNext(v *visit, seen lockSeal, form string, away bool) {
+	id := v.id()
+	order := desk.LockOrder{MobileID: id, RequestID: seen.RequestID, ThenGet: seen.ThenGet}
+	if p.AskReason {
+		order.Reason = mobileid.Reason(v.r.PostForm.Get("reason"))
+	}
+	locked, err := p.Desk.Lock(v.ctx(), seen.UserID, order)
+	switch {
+	case errors.Is(err, desk.ErrUnreachable):
+		// The same form again: it is the same press, whether the first one was taken or not.
+		v.w.Header().Set("Retry-After", "10")
+		p.showLockForm(v, http.StatusServiceUnavailable, lockPage{
+			shownID: shownID{ID: id, Name: id}, ThenGet: seen.ThenGet, Form: form, Again: true,
+		})
+		return
+	case errors.Is(err, mobileid.ErrMobileIDNotActive):
+		v.redirect("/mobile-ids/" + url.PathEscape(id) + "/lock") // which says what it is instead
+		return
+	case errors.Is(err, mobileid.ErrAlreadyCancelled):
+		v.show(http.StatusConflict, "unchanged", unchangedPage{ID: id})
+		return
+	case errors.Is(err, mobileid.ErrInvalidRequest):
+		v.show(http.StatusBadRequest, "expired", nil)
+		return
+	case err != nil:
+		v.fail(err)
+		return
+	}
+	if away {
+		v.show(http.StatusAccepted, "stored", storedPage{ID: id, NoGet: seen.ThenGet})
+		return
+	}
+	token, err := p.accepted.Seal(p.Clock().UTC(), p.FormTime*4, v.session.ID, id)
+	if err != nil {
+		v.fail(err)
+		return
+	}
+	v.redirect(progressAddress(id, token, locked.ThenGet))
+}
+
+// storedPage is shown after a Next that no page can follow now.
+type storedPage struct {
+	ID    string
+	NoGet bool // a new mobile ID was asked for, and could not be granted
+}
+
+// unchangedPage is the end after Cancel.
+type unchangedPage struct {
+	ID   string // empty: no mobile ID to go back to
+	Sure bool   // nothing else runs, either
+}
+
+func (p *Pages) lockCancel(v *visit, seen lockSeal, away bool) {
+	id := v.id()
+	switch p.Desk.CancelLock(v.ctx(), seen.UserID, id, uuid.NewString()) {
+	case desk.TooLate:
+		v.redirect(progressAddress(id, "", false))
+	case desk.Unknown:
+		v.show(http.StatusOK, "unchanged", unchangedPage{ID: id})
+	default:
+		v.show(http.StatusOK, "unchanged", unchangedPage{ID: id, Sure: !away})
+	}
+}
+
+// progressAddress is where the progress of a lock is seen. The token says when Next was
+// accepted, for as long as nobody else can tell.
+func progressAddress(id, token string, chained bool) string {
+	query := url.Values{}
+	if token != "" {
+		query.Set("next", token)
+	}
+	if chained {
+		query.Set("then", thenGet)
+	}
+	address := "/mobile-ids/" + url.PathEscape(id) + "/progress"
+	if len(query) > 0 {
+		address += "?" + query.Encode()
+	}
+	return address
+}

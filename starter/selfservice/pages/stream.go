@@ -1,0 +1,166 @@
+package pages
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"mobileid/starter/selfservice/session"
+)
+
+const (
+	// streamPoll is how often the state is looked at while a page is open.
+	streamPoll = 1500 * time.Millisecond
+	// streamBeat is how often a line is sent although nothing changes, so that no proxy
+	// closes the connection, and a browser that is gone is noticed.
+	streamBeat = 20 * time.Second
+	// streamTime is how long one stream lasts. The browser opens the next one by itself,
+	// and is looked at again: who it is, and how many it has.
+	streamTime = 10 * time.Minute
+	// streamLook is how often it is looked whether the session still stands.
+	streamLook = 10 * time.Second
+	// streamWrite is how long a write may take.
+	streamWrite = 10 * time.Second
+
+	// streamsOfSession is how many pages one session can have kept up to date at once.
+	streamsOfSession = 6
+)
+
+// streams counts the open event streams.
+type streams struct {
+	most int
+
+	mu    sync.Mutex
+	all   int
+	their map[string]int
+}
+
+func newStreams(most int) *streams { return &streams{most: most, their: map[string]int{}} }
+
+// open counts one more, unless there are too many.
+func (s *streams) open(sessionID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all >= s.most || s.their[sessionID] >= streamsOfSession {
+		return false
+	}
+	s.all++
+	s.their[sessionID]++
+	return true
+}
+
+func (s *streams) close(sessionID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	if s.their[sessionID]--; s.their[sessionID] == 0 {
+		delete(s.their, sessionID)
+	}
+}
+
+// fragment is the part of a page that changes.
+type fragment struct {
+	template string
+	page     any
+	line     string // for the live region
+	over     bool   // the page is to be loaded anew, and no more events will come
+}
+
+// stream sends the part of a page that changes, whenever it has changed, as server-sent
+// events: "progress" with the new part, "line" with what to say of it, and "over".
+func (p *Pages) stream(v *visit, read func() (fragment, error)) {
+	if !p.streams.open(v.session.ID) {
+		v.w.Header().Set("Retry-After", "60")
+		http.Error(v.w, "too many pages are open", http.StatusServiceUnavailable)
+		return
+	}
+	defer p.streams.close(v.session.ID)
+	out := http.NewResponseController(v.w)
+	v.w.Header().Set("Content-Type", "text/event-stream")
+	v.w.Header().Set("X-Accel-Buffering", "no") // proxies are not to collect
+	send := func(text string) bool {
+		_ = out.SetWriteDeadline(time.Now().Add(streamWrite))
+		_, err := v.w.Write([]byte(text))
+		return err == nil && out.Flush() == nil
+	}
+	if !send("retry: 5000\n\n") {
+		return
+	}
+	ticker := time.NewTicker(streamPoll)
+	defer ticker.Stop()
+	end := time.NewTimer(streamTime)
+	defer end.Stop()
+	var last, lastLine string
+	lastSent, lastLook := time.Now(), time.Now()
+	for {
+		if time.Since(lastLook) >= streamLook {
+			lastLook = time.Now()
+			if _, err := p.Sessions.Of(v.r); errors.Is(err, session.ErrNone) {
+				send(event("over", "")) // signed out, or timed out: the page says so
+				return
+			}
+		}
+		if text, line, over, changed := p.changes(read, &last, &lastLine); changed {
+			if !send(event("progress", text) + line) {
+				return
+			}
+			lastSent = time.Now()
+			if over {
+				send(event("over", ""))
+				return
+			}
+		}
+		if time.Since(lastSent) >= streamBeat {
+			if !send(": still here\n\n") {
+				return
+			}
+			lastSent = time.Now()
+		}
+		select {
+		case <-ticker.C:
+		case <-end.C:
+			return
+		case <-v.ctx().Done():
+			return
+		case <-p.Stopping:
+			return
+		}
+	}
+}
+
+// changes reads the part of the page, and says whether it differs from the last one. A
+// part that cannot be read now is left as it was.
+func (p *Pages) changes(read func() (fragment, error), last, lastLine *string) (text, line string, over, changed bool) {
+	f, err := read()
+	if err != nil {
+		return "", "", false, false
+	}
+	if f.template != "" {
+		var b bytes.Buffer
+		if err := p.render.fragment(&b, f.template, f.page); err != nil {
+			return "", "", false, false
+		}
+		text = b.String()
+	}
+	changed = text != *last || f.over
+	if f.line != "" && f.line != *lastLine {
+		line = event("line", f.line)
+	}
+	*last, *lastLine = text, f.line
+	return text, line, f.over, changed
+}
+
+// event writes one event.
+func event(name, data string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "event: %s\n", name)
+	for line := range strings.SplitSeq(data, "\n") {
+		fmt.Fprintf(&b, "data: %s\n", line)
+	}
+	b.WriteString("\n")
+	return b.String()
+}

@@ -1,0 +1,208 @@
+// Package selfservice is the Self-Service backend behind 'starter serve': the pages for
+// the owners of mobile IDs.
+//
+//	session/  who is signed in; passwords
+//	openid/   sign-in by OpenID Connect
+//	seal/     what forms carry, sealed
+//	desk/     what a user can do and see, whatever it is shown with
+//	pages/    desk in a browser
+//
+// Another way to show the desk, a JSON API say, is one more package beside pages that
+// registers its routes in [New]; the limits, the headers and the log of this package
+// hold for it, too.
+package selfservice
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.uber.org/zap"
+
+	"mobileid/activities/identitymanager"
+	"mobileid/config"
+	starter "mobileid/starter/client"
+	"mobileid/starter/selfservice/desk"
+	"mobileid/starter/selfservice/openid"
+	"mobileid/starter/selfservice/pages"
+	"mobileid/starter/selfservice/seal"
+	"mobileid/starter/selfservice/session"
+	"mobileid/workflows"
+)
+
+const (
+	probeTimeout = 2 * time.Second
+
+	headerTimeout = 5 * time.Second
+	readTimeout   = 15 * time.Second
+	writeTimeout  = time.Minute // of all but event streams, which have their own
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 16 << 10
+	maxBody       = 16 << 10
+
+	// forgetEvery is how often sessions that have expired are deleted.
+	forgetEvery = 10 * time.Minute
+)
+
+// Server is Self-Service.
+type Server struct {
+	config   config.Config
+	store    *identitymanager.Store
+	temporal client.Client
+	log      *zap.Logger
+	handler  http.Handler
+	stopping chan struct{}
+}
+
+// New makes the server from the configuration of the programs.
+func New(c config.Config, store *identitymanager.Store, temporal client.Client, log *zap.Logger) (*Server, error) {
+	key, err := config.ReadKey("serve.form_key_file", c.Serve.FormKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, store: store, temporal: temporal, log: log, stopping: make(chan struct{})}
+	d := &desk.Desk{Store: store, Locks: starter.New(temporal, c.TaskQueue), GrantFor: c.Get.GrantFor}
+	if c.Get.Enabled {
+		hashKey, err := config.GetHashKey(c)
+		if err != nil {
+			return nil, err
+		}
+		d.Gets = starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(hashKey))
+	}
+	options := pages.Options{
+		Desk: d, Key: key, FormTime: c.Serve.FormTimeout, AskReason: c.Serve.AskReason, Contact: c.Mail.Contact,
+		Streams: c.Serve.Streams, Address: s.address, Stopping: s.stopping, Log: log,
+		Sessions: session.New(session.Options{Store: store, Secure: c.Serve.Secure(), Idle: c.Serve.IdleTimeout, Lifetime: c.Serve.SessionTimeout}),
+	}
+	if c.Serve.SignIn == config.SignInOpenID {
+		options.OpenID, err = s.openID(key)
+	} else {
+		options.Passwords, err = session.NewPasswords(store)
+	}
+	if err != nil {
+		return nil, err
+	}
+	shown, err := pages.New(options)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /readyz", s.ready)
+	shown.Register(mux)
+	s.handler = s.guard(mux)
+	return s, nil
+}
+
+func (s *Server) openID(key []byte) (*openid.SignIn, error) {
+	o := s.config.Serve.OpenID
+	secret, err := config.ReadSecretLine("serve.openid.client_secret_file", o.ClientSecretFile)
+	if err != nil {
+		return nil, err
+	}
+	sealer, err := seal.New(key, "openid", nil)
+	if err != nil {
+		return nil, err
+	}
+	return openid.New(openid.Options{
+		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: secret, Scopes: o.Scopes, UserClaim: o.UserClaim,
+		PublicURL: s.config.Serve.URL(), Secure: s.config.Serve.Secure(),
+	}, sealer), nil
+}
+
+// Handler is all of it.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Serve serves until ctx ends, and then lets the requests under way end. Event streams
+// are ended at once: browsers open them again, at another instance.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: zap.NewStdLog(s.log),
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	ended := make(chan error, 1)
+	go func() {
+		if c := s.config.Serve; c.CertificateFile != "" {
+			ended <- server.ServeTLS(listener, c.CertificateFile, c.KeyFile)
+			return
+		}
+		ended <- server.Serve(listener)
+	}()
+	forgetting := time.NewTicker(forgetEvery)
+	defer forgetting.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-forgetting.C:
+			if err := s.store.ForgetOldSessions(ctx, session.TryWindow); err != nil {
+				s.log.Warn("Old sessions are not deleted", zap.Error(err))
+			}
+		case <-ctx.Done():
+			close(s.stopping)
+			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Serve.StopTimeout)
+			defer cancel()
+			err := server.Shutdown(stopping)
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = server.Close()
+			}
+			if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
+				err = errors.Join(err, served)
+			}
+			return err
+		}
+	}
+}
+
+// ready reports whether everything that a user may need answers. Signed-in users are
+// served without Temporal, too, and told so.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
+	defer cancel()
+	state := map[string]string{"status": "ready", "temporal": "ok", "identityManager": "ok"}
+	code := http.StatusOK
+	fail := func(what, why string) {
+		code, state["status"], state[what] = http.StatusServiceUnavailable, "not ready", why
+	}
+	select {
+	case <-s.stopping:
+		fail("serve", "is stopping")
+	default:
+	}
+	if _, err := s.temporal.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
+		fail("temporal", "does not answer")
+	}
+	if err := s.store.Ping(ctx); err != nil {
+		fail("identityManager", "does not answer")
+	}
+	answer(w, code, state)
+}
+
+func answer(w http.ResponseWriter, code int, body map[string]string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body) // nobody is left to tell
+}
+
+// address is where a request comes from.
+func (s *Server) address(r *http.Request) string {
+	if header := s.config.Serve.AddressHeader; header != "" {
+		if values := r.Header.Values(header); len(values) == 1 {
+			return strings.TrimSpace(values[0])
+		}
+		return "unknown"
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.uber.org/zap"
+	"golang.org/x/term"
+
+	"mobileid/config"
+	"mobileid/starter/selfservice"
+	"mobileid/starter/selfservice/session"
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Serve Self-Service: the pages for the owners of mobile IDs",
+		Long: `Serve is the Self-Service backend: users sign in, see their mobile IDs, lock them
+and get new ones. Any number of instances can serve one store. It stops on SIGTERM
+or SIGINT, after the requests under way have ended.
+
+/healthz says that it lives, /readyz that Temporal and Identity Manager answer.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context()) },
+	}
+}
+
+func (p *program) serve(ctx context.Context) error {
+	store, c, err := p.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }()
+	logger := c.Log.Logger()
+	defer func() { _ = logger.Sync() }()
+	options, err := config.Temporal()
+	if err != nil {
+		return err
+	}
+	options.Logger = log.NewStructuredLogger(discard())
+	// It serves without Temporal, too, and tells people so.
+	temporal, err := client.NewLazyClient(options)
+	if err != nil {
+		return err
+	}
+	defer temporal.Close()
+	server, err := selfservice.New(c, store, temporal, logger)
+	if err != nil {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Serve.Address)
+	if err != nil {
+		return fmt.Errorf("serve.address: %w", err)
+	}
+	logger.Info("Self-Service is served", zap.String("url", c.Serve.URL()))
+	return server.Serve(ctx, listener)
+}
+
+func (p *program) passwordCommand() *cobra.Command {
+	var user string
+	cmd := &cobra.Command{
+		Use:   "password --user USER",
+		Short: "Give a user of the store a password for Self-Service",
+		Long: `Password reads a new password, from the terminal or the first line of standard
+input, and keeps its hash. The user's sessions end.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if user == "" {
+				return fmt.Errorf("%w: --user is missing", errUsage)
+			}
+			store, _, err := p.openStore(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer func() { _ = store.Close() }()
+			password, err := p.readPassword()
+			if err != nil {
+				return err
+			}
+			hash, err := session.HashPassword(password)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errUsage, err)
+			}
+			return store.PutPassword(cmd.Context(), user, hash)
+		},
+	}
+	cmd.Flags().StringVar(&user, "user", "", "the user")
+	return cmd
+}
+
+// readPassword reads a password without showing it.
+func (p *program) readPassword() (string, error) {
+	if in, ok := p.in.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
+		fmt.Fprint(p.err, "New password: ")
+		text, err := term.ReadPassword(int(in.Fd()))
+		fmt.Fprintln(p.err)
+		return string(text), err
+	}
+	lines := bufio.NewScanner(p.in)
+	if !lines.Scan() {
+		return "", errors.Join(errors.New("no password on standard input"), lines.Err())
+	}
+	return strings.TrimSuffix(lines.Text(), "\r"), nil
+}
