@@ -123,21 +123,33 @@ func (d *Demo) prepare(ctx context.Context, p person) error {
 	return d.Store.CreateMobileID(ctx, m)
 }
 
+// Add makes one more user of Self-Service with a mobile ID, after Prepare.
+func (d *Demo) Add(ctx context.Context, userID, name, mobileID string) error {
+	if err := d.prepare(ctx, person{id: userID, name: name, mobileID: mobileID}); err != nil {
+		return fmt.Errorf("add %s: %w", mobileID, err)
+	}
+	return d.putPassword(ctx, userID)
+}
+
 // Password is the password of all users of the demo, at Self-Service.
 const Password = "only for the demo"
 
 // PutPasswords gives the users their passwords.
 func (d *Demo) PutPasswords(ctx context.Context) error {
 	for _, p := range people {
-		hash, err := session.HashPassword(Password)
-		if err != nil {
-			return err
-		}
-		if err := d.Store.PutPassword(ctx, p.id, hash); err != nil {
+		if err := d.putPassword(ctx, p.id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (d *Demo) putPassword(ctx context.Context, userID string) error {
+	hash, err := session.HashPassword(Password)
+	if err != nil {
+		return err
+	}
+	return d.Store.PutPassword(ctx, userID, hash)
 }
 
 // issue has one certificate issued for a new key, and leaves it in the folder

@@ -1,0 +1,271 @@
+package browser
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"testing"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+
+	"mobileid"
+	"mobileid/activities/messaging/phone"
+	"mobileid/workflows"
+)
+
+// The ways of the original, step by step, and what people do on them.
+func TestInBrowser(t *testing.T) {
+	in := start(t)
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T, in *installation)
+	}{
+		{"the way of the menu", menuWay},
+		{"the way of the dashboard", dashboardWay},
+		{"two tabs", twoTabs},
+		{"without script", withoutScript},
+		{"on a phone", onAPhone},
+		{"Identity Manager is away", identityManagerAway},
+		{"no worker", noWorker},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, in) })
+	}
+}
+
+// menuWay is Mobile ID, one of them, Possible actions, Lock mobile ID.
+func menuWay(t *testing.T, in *installation) {
+	w := open(t, in.url)
+	w.goTo("/mobile-ids/mid-1002")
+	w.sees("Sign in")
+	w.picture("sign-in")
+	w.signIn("bert")
+	w.picture("dashboard")
+	w.press("Mobile ID")
+	w.sees("Mobile ID")
+	w.picture("mobile-ids")
+	w.press("MobileID Bert Berg")
+	w.waitsFor("Possible actions")
+	w.picture("mobile-id")
+	w.press("Lock mobile ID")
+	w.sees("Lock this mobile ID?")
+	w.picture("lock")
+
+	w.press("Cancel")
+	w.sees("Nothing was changed.")
+	w.picture("unchanged")
+	in.requireState(t, "mid-1002", mobileid.Active, 2)
+
+	w.press("Back to this mobile ID")
+	w.press("Lock mobile ID")
+	w.sees("Lock this mobile ID?")
+	w.do(chromedp.Reload())
+	w.sees("Lock this mobile ID?")
+	in.requireState(t, "mid-1002", mobileid.Active, 2)
+
+	w.do(chromedp.DoubleClick("#next", chromedp.ByID))
+	w.sees("Your mobile ID is locked")
+	w.waitsFor("What happens next")
+	w.picture("locked")
+	in.requireState(t, "mid-1002", mobileid.Locked, 0)
+	require.Equal(t, 1, countLocks(t, in, "mid-1002"), "two clicks are one lock")
+
+	w.do(chromedp.Reload())
+	w.sees("Your mobile ID is locked")
+	w.do(chromedp.NavigateBack())
+	// Whatever the browser kept of the form: there is nothing left to press.
+	w.sees("This mobile ID is locked already")
+	w.picture("already-locked")
+	w.press("Receipt")
+	w.sees("Receipt: mobile ID locked")
+	require.Contains(t, w.text(), "mid-1002/")
+	w.picture("receipt")
+	w.press("History")
+	w.sees("History")
+	w.picture("history")
+	w.press("Sign out")
+	w.sees("Sign in")
+	w.do(chromedp.NavigateBack())
+	w.sees("Sign in")
+}
+
+// countLocks counts the locks that were started for a mobile ID.
+func countLocks(t *testing.T, in *installation, id string) int {
+	t.Helper()
+	trail, err := in.Store.AuditTrail(t.Context(), id)
+	require.NoError(t, err)
+	runs := map[string]bool{}
+	for _, r := range trail {
+		if r.Record.Event != mobileid.EventCancelled {
+			runs[r.Record.Process.RunID] = true
+		}
+	}
+	return len(runs)
+}
+
+// dashboardWay is Get mobile ID with an active one, which is locked first.
+func dashboardWay(t *testing.T, in *installation) {
+	w := open(t, in.url)
+	w.signIn("anna")
+	w.press("Get mobile ID")
+	w.sees("You already have a mobile ID")
+	w.picture("get-live")
+	w.press("Keep it and go back")
+	w.sees("Nothing was changed.")
+	w.press("Back to the Dashboard")
+	w.press("Get mobile ID")
+	w.press("Lock it and get a new one")
+	w.sees("Lock this mobile ID?")
+	require.Contains(t, w.text(), "set up the new mobile ID")
+	w.picture("lock-then-get")
+	w.press("Next")
+	// The lock goes on to the steps of Get by itself.
+	w.sees("Get a new mobile ID?")
+	require.Contains(t, w.text(), "Your old mobile ID is locked")
+	w.picture("get")
+	in.requireState(t, "mid-1001", mobileid.Locked, 0)
+
+	w.press("Cancel")
+	w.sees("Nothing was changed.")
+	in.requireState(t, "mid-1001", mobileid.Locked, 0)
+	w.press("Back to the Dashboard")
+	w.press("Get mobile ID")
+	w.sees("Get a new mobile ID?")
+	w.press("Next")
+	w.sees("Scan this code with your phone")
+	w.picture("get-code")
+	response, picture := w.fetch("/get/code.png")
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.Equal(t, "no-store", response.Header.Get("Cache-Control"))
+
+	// Nobody else gets to see it.
+	other := open(t, in.url)
+	other.signIn("carl")
+	response, _ = other.fetch("/get/code.png")
+	require.Equal(t, http.StatusNotFound, response.StatusCode)
+
+	code, err := phone.ReadPNG(bytes.NewReader(picture))
+	require.NoError(t, err)
+	_, err = in.scan(w.ctx, code)
+	require.NoError(t, err)
+	w.sees("Your new mobile ID is active")
+	w.picture("get-active")
+	w.press("See your new mobile ID")
+	w.waitsFor("Possible actions")
+	require.Contains(t, w.text(), "active")
+	response, _ = w.fetch("/get/code.png")
+	require.Equal(t, http.StatusNotFound, response.StatusCode, "it is forgotten when it was used")
+}
+
+// fetch asks for something with the window's cookies, outside of it.
+func (w *window) fetch(path string) (*http.Response, []byte) {
+	w.t.Helper()
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.url+path, nil)
+	require.NoError(w.t, err)
+	w.do(chromedp.ActionFunc(func(ctx context.Context) error {
+		cookies, err := network.GetCookies().Do(ctx)
+		for _, c := range cookies {
+			request.AddCookie(&http.Cookie{Name: c.Name, Value: c.Value})
+		}
+		return err
+	}))
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(w.t, err)
+	defer func() { _ = response.Body.Close() }()
+	var body bytes.Buffer
+	_, err = body.ReadFrom(response.Body)
+	require.NoError(w.t, err)
+	return response, body.Bytes()
+}
+
+// twoTabs presses Next in one tab and Cancel in the other, which comes too late.
+func twoTabs(t *testing.T, in *installation) {
+	require.NoError(t, in.Add(t.Context(), "dora", "Dora Dahl", "mid-2001"))
+	first := open(t, in.url)
+	first.signIn("dora")
+	first.goTo("/mobile-ids/mid-2001/lock")
+	second := first.tab()
+	second.goTo("/mobile-ids/mid-2001/lock")
+	second.sees("Lock this mobile ID?")
+	first.press("Next")
+	first.sees("Your mobile ID is locked")
+	second.press("Cancel")
+	second.sees("Your mobile ID is locked")
+	in.requireState(t, "mid-2001", mobileid.Locked, 0)
+}
+
+func withoutScript(t *testing.T, in *installation) {
+	require.NoError(t, in.Add(t.Context(), "eva", "Eva Ek", "mid-2002"))
+	w := open(t, in.url)
+	w.withoutScript()
+	w.signIn("eva")
+	w.press("Lock mobile ID")
+	w.sees("Lock this mobile ID?")
+	w.press("Next")
+	// Nothing moves by itself, so one looks again until it is done.
+	require.Eventually(t, func() bool {
+		w.do(chromedp.Reload())
+		var heading string
+		w.do(chromedp.Text("h1", &heading, chromedp.ByQuery))
+		return heading == "Your mobile ID is locked"
+	}, patience, 200_000_000)
+	in.requireState(t, "mid-2002", mobileid.Locked, 0)
+}
+
+// onAPhone looks at the pages at the width of a phone, which is a zoom of 400 % on a
+// screen of 1280 pixels, too.
+func onAPhone(t *testing.T, in *installation) {
+	w := open(t, in.url)
+	w.do(chromedp.EmulateViewport(320, 640))
+	w.signIn("anna")
+	for _, page := range []string{"/", "/mobile-ids", "/mobile-ids/mid-1001", "/mobile-ids/mid-1001/progress", "/mobile-ids/mid-1001/receipt", "/history", "/get"} {
+		w.goTo(page)
+		w.picture("phone" + string(bytes.ReplaceAll([]byte(page), []byte("/"), []byte("-"))))
+	}
+}
+
+// identityManagerAway takes the store away between the form and Next.
+func identityManagerAway(t *testing.T, in *installation) {
+	require.NoError(t, in.Add(t.Context(), "fred", "Fred Falk", "mid-2003"))
+	url, store := in.another(t)
+	w := open(t, url)
+	w.signIn("fred")
+	w.goTo("/mobile-ids/mid-2003/lock")
+	require.NoError(t, store.Close())
+	w.press("Next")
+	w.sees("Your request to lock is stored")
+	w.picture("stored")
+	w.goTo("/mobile-ids")
+	w.sees("This service cannot answer now")
+	// The workers reach Identity Manager, so it is done.
+	_, err := in.Locks.User("fred").Wait(t.Context(), "mid-2003", nil)
+	require.NoError(t, err)
+	in.requireState(t, "mid-2003", mobileid.Locked, 0)
+}
+
+// noWorker stops the worker: Next is stored nevertheless, and the page says no more
+// than that.
+func noWorker(t *testing.T, in *installation) {
+	require.NoError(t, in.Add(t.Context(), "gina", "Gina Gran", "mid-2004"))
+	w := open(t, in.url)
+	w.signIn("gina")
+	w.goTo("/mobile-ids/mid-2004/lock")
+	w.sees("Lock this mobile ID?")
+	worker, ok := in.Stack.Process("worker")
+	require.True(t, ok)
+	require.NoError(t, worker.Kill())
+	<-in.Stack.Ended("worker")
+	w.press("Next")
+	w.sees("Your request to lock is stored")
+	require.Contains(t, w.text(), "You can close this page. The lock goes on.")
+	w.picture("no-worker")
+	in.requireState(t, "mid-2004", mobileid.Active, 2)
+	described, err := in.temporal.DescribeWorkflowExecution(t.Context(), workflows.LockWorkflowID("mid-2004"), "")
+	require.NoError(t, err)
+	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, described.GetWorkflowExecutionInfo().GetStatus())
+	require.NoError(t, in.Stack.Restart("worker"))
+	w.sees("Your mobile ID is locked")
+	in.requireState(t, "mid-2004", mobileid.Locked, 0)
+}
