@@ -85,7 +85,7 @@ build: ## worker and starter, into .bin/
 check: lint test ## lint and test: what must pass before a commit
 
 .PHONY: test
-test: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum $(BIN)/step-ca $(BIN)/vault-pki ## all tests, on the real parts, with the race detector
+test: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum $(BIN)/step-ca $(BIN)/vault-pki $(BIN)/axe.min.js ## all tests, on the real parts, with the race detector
 	@mkdir -p $(dir $(TESTJSON))
 	@$(if $(RACE),,echo 'no C compiler: testing without the race detector')
 	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) -- $(RACE) -count=1 -timeout 30m -parallel $(PARALLEL) $(TESTFLAGS) $(PKGS)
@@ -184,6 +184,12 @@ $(BIN)/vault-pki: tools/vaultpki/go.mod tools/vaultpki/go.sum $(wildcard tools/v
 	@echo 'building the PKI engine of Vault, about a minute the first time'
 	@cd tools/vaultpki && CGO_ENABLED=0 go build -o ../../$@ .
 	@touch $@
+
+$(BIN)/axe.min.js: tools/axe/package.json tools/axe/package-lock.json
+	@mkdir -p $(BIN)/axe
+	@cp $^ $(BIN)/axe/
+	@npm ci --prefix $(BIN)/axe --ignore-scripts --no-audit --no-fund --silent
+	@cp $(BIN)/axe/node_modules/axe-core/axe.min.js $@
 
 $(BIN)/gotestsum: $(call stamp,gotestsum,$(GOTESTSUM_VERSION))
 	@echo 'building gotestsum $(GOTESTSUM_VERSION)'

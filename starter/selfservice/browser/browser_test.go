@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
@@ -196,6 +197,13 @@ func twoTabs(t *testing.T, in *installation) {
 	in.requireState(t, "mid-2001", mobileid.Locked, 0)
 }
 
+func (w *window) heading() string {
+	w.t.Helper()
+	var heading string
+	w.do(chromedp.Text("h1", &heading, chromedp.ByQuery))
+	return heading
+}
+
 func withoutScript(t *testing.T, in *installation) {
 	require.NoError(t, in.Add(t.Context(), "eva", "Eva Ek", "mid-2002"))
 	w := open(t, in.url)
@@ -204,13 +212,12 @@ func withoutScript(t *testing.T, in *installation) {
 	w.press("Lock mobile ID")
 	w.sees("Lock this mobile ID?")
 	w.press("Next")
+	w.waitsFor("You can close this page")
 	// Nothing moves by itself, so one looks again until it is done.
-	require.Eventually(t, func() bool {
-		w.do(chromedp.Reload())
-		var heading string
-		w.do(chromedp.Text("h1", &heading, chromedp.ByQuery))
-		return heading == "Your mobile ID is locked"
-	}, patience, 200_000_000)
+	for end := time.Now().Add(patience); w.heading() != "Your mobile ID is locked"; {
+		require.True(t, time.Now().Before(end), w.text())
+		w.goTo(w.address())
+	}
 	in.requireState(t, "mid-2002", mobileid.Locked, 0)
 }
 

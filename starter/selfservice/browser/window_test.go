@@ -2,13 +2,17 @@ package browser
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 
@@ -29,8 +33,14 @@ func open(t *testing.T, url string) *window {
 	if err != nil {
 		t.Skip("chromium is missing (Debian package chromium)")
 	}
+	// Not t.TempDir: what Chromium leaves behind may still write there for a moment.
+	folder, err := os.MkdirTemp("", "chromium")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.Eventually(t, func() bool { return os.RemoveAll(folder) == nil }, patience, 50*time.Millisecond)
+	})
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.NoSandbox, chromedp.WindowSize(1024, 900),
-		chromedp.WSURLReadTimeout(patience), chromedp.UserDataDir(t.TempDir()), chromedp.Env("LANG=en_US.UTF-8"))
+		chromedp.WSURLReadTimeout(patience), chromedp.UserDataDir(folder), chromedp.Env("LANG=en_US.UTF-8"))
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
 	ctx, stopBrowser := chromedp.NewContext(allocator)
@@ -117,9 +127,10 @@ func (w *window) signIn(user string) {
 }
 
 // picture keeps a picture of the page among the output of the tests, and looks whether
-// the page fits into the window's width.
+// the page fits into the window's width, and whether axe finds fault with it.
 func (w *window) picture(name string) {
 	w.t.Helper()
+	w.requireAccessible()
 	var png []byte
 	var over int
 	w.do(chromedp.FullScreenshot(&png, 100), chromedp.Evaluate(`document.documentElement.scrollWidth - document.documentElement.clientWidth`, &over))
@@ -127,4 +138,20 @@ func (w *window) picture(name string) {
 	folder := filepath.Join("..", "..", "..", ".dev", "pictures")
 	require.NoError(w.t, os.MkdirAll(folder, 0o700))
 	require.NoError(w.t, os.WriteFile(filepath.Join(folder, name+".png"), png, 0o600))
+}
+
+// requireAccessible has axe-core look for violations of WCAG 2.2 AA, and of its own
+// rules of good practice.
+func (w *window) requireAccessible() {
+	w.t.Helper()
+	axe, err := os.ReadFile(filepath.Join("..", "..", "..", ".bin", "axe.min.js"))
+	if errors.Is(err, fs.ErrNotExist) {
+		w.t.Skip("axe-core is missing: run 'make .bin/axe.min.js'")
+	}
+	require.NoError(w.t, err)
+	var violations []string
+	w.do(chromedp.Evaluate(string(axe)+"\n;0", nil), chromedp.Evaluate(`axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] })
+		.then((r) => r.violations.map((v) => v.id + ": " + v.help + ": " + v.nodes.map((n) => n.html).join(" ")))`,
+		&violations, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+	require.Empty(w.t, violations, w.address())
 }
