@@ -117,7 +117,7 @@ func (s Serve) check(f *Faults) {
 func (o OpenID) check(f *Faults) {
 	u, err := url.Parse(o.Issuer)
 	loopback := err == nil && net.ParseIP(u.Hostname()).IsLoopback()
-	if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && loopback) {
+	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
 		f.add("serve.openid.issuer", "must be an https URL")
 	}
 	required(f, "serve.openid.client_id", o.ClientID)

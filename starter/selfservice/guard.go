@@ -150,6 +150,7 @@ type countedWriter struct {
 	wrote bool
 }
 
+// WriteHeader notes the status.
 func (w *countedWriter) WriteHeader(code int) {
 	if !w.wrote {
 		w.code, w.wrote = code, true
@@ -157,6 +158,7 @@ func (w *countedWriter) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
+// Write notes how much was written.
 func (w *countedWriter) Write(b []byte) (int, error) {
 	w.wrote = true
 	n, err := w.ResponseWriter.Write(b)

@@ -189,7 +189,7 @@ func (s *SignIn) name() string {
 
 // cookie must come along when the provider sends the browser back, hence Lax.
 func (s *SignIn) cookie(value string, maxAge int) *http.Cookie {
-	return &http.Cookie{
+	return &http.Cookie{ //nolint:gosec // Secure wherever people come by TLS
 		Name: s.name(), Value: value, Path: "/", MaxAge: maxAge,
 		Secure: s.options.Secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	}

@@ -110,7 +110,7 @@ func begin(t *testing.T, p *provider, s *SignIn) *http.Cookie {
 	require.Equal(t, "code", p.query.Get("response_type"))
 	require.Equal(t, "S256", p.query.Get("code_challenge_method"))
 	require.Equal(t, "https://id.example.com"+CallbackPath, p.query.Get("redirect_uri"))
-	cookie := w.Result().Cookies()[0] //nolint:bodyclose // a recorder's
+	cookie := w.Result().Cookies()[0]
 	require.True(t, cookie.Secure)
 	require.True(t, cookie.HttpOnly)
 	require.NotContains(t, cookie.Value, p.query.Get("state"))

@@ -124,9 +124,9 @@ func (p *Pages) lockDecide(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.PostForm.Get("decision") {
 	case decideNext:
-		p.lockNext(v, seen, text, away)
+		p.lockNext(v, seen, text, away) //nolint:contextcheck // the visit has it
 	case decideCancel:
-		p.lockCancel(v, seen, away)
+		p.lockCancel(v, seen, away) //nolint:contextcheck // the visit has it
 	default:
 		v.show(http.StatusBadRequest, "expired", nil)
 	}

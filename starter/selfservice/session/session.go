@@ -133,7 +133,7 @@ func (s *Sessions) name() string {
 // It is Lax: who follows a link from a mail, or comes back from an OpenID provider, is
 // still signed in.
 func (s *Sessions) cookie(value string, maxAge int) *http.Cookie {
-	return &http.Cookie{
+	return &http.Cookie{ //nolint:gosec // Secure wherever people come by TLS
 		Name: s.name(), Value: value, Path: "/", MaxAge: maxAge,
 		Secure: s.options.Secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	}
