@@ -28,7 +28,8 @@ func (p *program) serveCommand() *cobra.Command {
 and get new ones. Any number of instances can serve one store. It stops on SIGTERM
 or SIGINT, after the requests under way have ended.
 
-/healthz says that it lives, /readyz that Temporal and Identity Manager answer.`,
+/healthz says that it lives, /readyz that it is not stopping, and that Temporal or
+Identity Manager answers: either alone is of use to people.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context()) },
 	}

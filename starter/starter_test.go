@@ -274,6 +274,8 @@ func checkCommandLine(t *testing.T) {
 		{"setup again", []string{"setup"}, exitDone, "all registered"},
 		{"no terminal, no --yes: it waits", []string{"lock", "mid-1002", "--user", "bert"}, exitDone, "waits for Next or Cancel"},
 		{"nothing to retry", []string{"retry", "mid-1002"}, exitDone, "nothing waits"},
+		{"whose password", []string{"password"}, exitUsage, "--user is missing"},
+		{"no password", []string{"password", "--user", "anna"}, exitError, "no password on standard input"},
 		{"cancel", []string{"cancel", "mid-1002", "--user", "bert"}, exitDone, "Nothing was changed"},
 		{"next too late", []string{"next", "mid-1002", "--user", "bert"}, exitRefused, "AlreadyCancelled"},
 		{"status of somebody else's", []string{"status", "mid-1001", "--user", "bert"}, exitRefused, "MobileIDNotFound"},

@@ -24,6 +24,18 @@ const newMobileIDBytes = 16
 // An unknown user is ErrUserNotFound; a missing by, or a ttl that is not positive,
 // is a mobileid.ErrInvalidRequest.
 func (s *Store) PutGrant(ctx context.Context, userID, by string, ttl time.Duration) (mobileid.Grant, error) {
+	return s.putGrant(ctx, userID, by, ttl, func(*mobileid.Grant) bool { return false })
+}
+
+// EnsureGrant is PutGrant, unless the user has an open grant that is still good for
+// rest: then it answers with that one, and writes nothing. However often it is called at
+// once, no grant that it has answered with becomes void by it.
+func (s *Store) EnsureGrant(ctx context.Context, userID, by string, ttl, rest time.Duration) (mobileid.Grant, error) {
+	return s.putGrant(ctx, userID, by, ttl, func(open *mobileid.Grant) bool { return open.ExpiresAt.Sub(s.now()) >= rest })
+}
+
+// putGrant writes a grant, unless the user has an open one that keep wants kept.
+func (s *Store) putGrant(ctx context.Context, userID, by string, ttl time.Duration, keep func(open *mobileid.Grant) bool) (mobileid.Grant, error) {
 	if err := checkText("by", by); err != nil {
 		return mobileid.Grant{}, err
 	}
@@ -37,6 +49,14 @@ func (s *Store) PutGrant(ctx context.Context, userID, by string, ttl time.Durati
 	err := s.transact(ctx, func(tx *sql.Tx) error {
 		if err := s.takeUser(ctx, tx, userID); err != nil {
 			return err
+		}
+		open, err := s.openGrant(ctx, tx, userID)
+		if err != nil {
+			return err
+		}
+		if open != nil && keep(open) {
+			grant = *open
+			return nil
 		}
 		now := s.now()
 		grant = mobileid.Grant{MobileID: newMobileID(), UserID: userID, By: by, CreatedAt: now, ExpiresAt: microseconds(now.Add(ttl))}

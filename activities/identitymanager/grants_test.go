@@ -9,6 +9,28 @@ import (
 	"mobileid"
 )
 
+// However often it is pressed, one grant is written, and none becomes void.
+func TestEnsureGrant(t *testing.T) {
+	eachStore(t, func(t *testing.T, s *Store, db database) {
+		grants := make([]mobileid.Grant, 5)
+		together(t, len(grants), func(i int) (err error) {
+			grants[i], err = s.EnsureGrant(t.Context(), "anna", "self-service", time.Hour, 5*time.Minute)
+			return err
+		})
+		for _, g := range grants {
+			require.Equal(t, grants[0], g)
+		}
+		a, err := s.Applicant(t.Context(), "anna")
+		require.NoError(t, err)
+		require.Equal(t, grants[0].MobileID, a.Grant.MobileID)
+
+		db.clock.advance(56 * time.Minute)
+		later, err := s.EnsureGrant(t.Context(), "anna", "self-service", time.Hour, 5*time.Minute)
+		require.NoError(t, err)
+		require.NotEqual(t, grants[0].MobileID, later.MobileID, "it would not have been good for long enough")
+	})
+}
+
 func TestPutGrant(t *testing.T) {
 	eachStore(t, func(t *testing.T, s *Store, _ database) {
 		g, err := s.PutGrant(t.Context(), "anna", "portal", time.Hour)

@@ -162,26 +162,31 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 }
 
-// ready reports whether everything that a user may need answers. Signed-in users are
-// served without Temporal, too, and told so.
+// ready reports whether an instance can be of use. It can while either Temporal or
+// Identity Manager is away: Next is taken without the latter, and what has happened is
+// told without the former. No other instance would have what this one lacks.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
 	defer cancel()
 	state := map[string]string{"status": "ready", "temporal": "ok", "identityManager": "ok"}
-	code := http.StatusOK
-	fail := func(what, why string) {
-		code, state["status"], state[what] = http.StatusServiceUnavailable, "not ready", why
+	_, away := s.temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
+	if away != nil {
+		state["temporal"] = "does not answer"
 	}
+	err := s.store.Ping(ctx)
+	if err != nil {
+		state["identityManager"] = "does not answer"
+	}
+	stopping := false
 	select {
 	case <-s.stopping:
-		fail("serve", "is stopping")
+		stopping = true
+		state["serve"] = "is stopping"
 	default:
 	}
-	if _, err := s.temporal.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
-		fail("temporal", "does not answer")
-	}
-	if err := s.store.Ping(ctx); err != nil {
-		fail("identityManager", "does not answer")
+	code := http.StatusOK
+	if stopping || away != nil && err != nil {
+		code, state["status"] = http.StatusServiceUnavailable, "not ready"
 	}
 	answer(w, code, state)
 }

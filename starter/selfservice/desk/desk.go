@@ -138,14 +138,7 @@ func (d *Desk) CancelLock(ctx context.Context, userID, mobileID, requestID strin
 func (d *Desk) grant(ctx context.Context, userID string) error {
 	ctx, cancel := context.WithTimeout(ctx, grantWait)
 	defer cancel()
-	a, err := d.Store.Applicant(ctx, userID)
-	if err != nil {
-		return err
-	}
-	if a.Grant != nil && time.Until(a.Grant.ExpiresAt) > grantRest {
-		return nil
-	}
-	_, err = d.Store.PutGrant(ctx, userID, grantedBy, d.GrantFor)
+	_, err := d.Store.EnsureGrant(ctx, userID, grantedBy, d.GrantFor, min(grantRest, d.GrantFor/2))
 	return err
 }
 
