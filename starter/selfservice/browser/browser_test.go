@@ -3,17 +3,20 @@ package browser
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 
 	"mobileid"
 	"mobileid/activities/messaging/phone"
+	"mobileid/starter/demo"
 	"mobileid/workflows"
 )
 
@@ -30,6 +33,9 @@ func TestInBrowser(t *testing.T) {
 		{"without script", withoutScript},
 		{"on a phone", onAPhone},
 		{"Identity Manager is away", identityManagerAway},
+		{"Identity Manager is slow", identityManagerSlow},
+		{"the CA is away", caAway},
+		{"by keyboard", byKeyboard},
 		{"no worker", noWorker},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, in) })
@@ -250,6 +256,98 @@ func identityManagerAway(t *testing.T, in *installation) {
 	_, err := in.Locks.User("fred").Wait(t.Context(), "mid-2003", nil)
 	require.NoError(t, err)
 	in.requireState(t, "mid-2003", mobileid.Locked, 0)
+}
+
+// identityManagerSlow keeps the lock from being written: Next is accepted, and nothing
+// more, and that is what the page says.
+func identityManagerSlow(t *testing.T, in *installation) {
+	require.NoError(t, in.Add(t.Context(), "hugo", "Hugo Holm", "mid-2005"))
+	w := open(t, in.url)
+	w.signIn("hugo")
+	w.goTo("/mobile-ids/mid-2005/lock")
+	w.sees("Lock this mobile ID?")
+	db, err := sql.Open("sqlite", in.config.Store.DSN+"?_txlock=immediate&_busy_timeout=60000")
+	require.NoError(t, err)
+	defer func() { _ = db.Close() }()
+	tx, err := db.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback() }()
+	w.press("Next")
+	w.sees("Your request to lock is stored")
+	w.waitsFor("It is not locked yet")
+	require.Contains(t, w.text(), "Blocked in this service: working")
+	w.picture("requested")
+	require.NoError(t, tx.Rollback())
+	w.sees("Your mobile ID is locked")
+	in.requireState(t, "mid-2005", mobileid.Locked, 0)
+}
+
+// caAway stops the CA: the mobile ID is locked, its certificates are not revoked yet,
+// and the page keeps these two apart.
+func caAway(t *testing.T, in *installation) {
+	require.NoError(t, in.Add(t.Context(), "ida", "Ida Ivarsson", "mid-2006"))
+	w := open(t, in.url)
+	w.signIn("ida")
+	w.goTo("/mobile-ids/mid-2006/lock")
+	w.sees("Lock this mobile ID?")
+	ca, ok := in.Stack.Process("devca")
+	require.True(t, ok)
+	require.NoError(t, ca.Kill())
+	<-in.Stack.Ended("devca")
+	w.press("Next")
+	w.sees("Your mobile ID is being locked")
+	w.waitsFor("We try again at")
+	text := w.text()
+	require.Contains(t, text, "Blocked in this service: done")
+	require.Contains(t, text, "(0 of 2): working")
+	require.Contains(t, text, "Your request is safe")
+	require.NotContains(t, text, "connection refused", "what others answered is not for users")
+	w.picture("ca-away")
+	in.requireState(t, "mid-2006", mobileid.Locked, 2)
+	w.goTo("/mobile-ids")
+	w.press("Locking, see progress")
+	w.sees("Your mobile ID is being locked")
+	require.NoError(t, in.Stack.Restart("devca"))
+	w.sees("Your mobile ID is locked")
+	in.requireState(t, "mid-2006", mobileid.Locked, 0)
+}
+
+// byKeyboard signs in and locks without a mouse.
+func byKeyboard(t *testing.T, in *installation) {
+	require.NoError(t, in.Add(t.Context(), "jon", "Jon Juul", "mid-2007"))
+	w := open(t, in.url)
+	w.goTo("/sign-in")
+	w.tabTo("user")
+	w.do(chromedp.KeyEvent("jon"))
+	w.tabTo("password")
+	w.do(chromedp.KeyEvent(demo.Password), chromedp.KeyEvent(kb.Enter))
+	w.sees("What do you want to do?")
+	w.tabTo("Skip to the content")
+	w.tabTo("Lock mobile ID")
+	w.do(chromedp.KeyEvent(kb.Enter))
+	w.sees("Lock this mobile ID?")
+	w.tabTo("Next")
+	w.do(chromedp.KeyEvent(kb.Enter))
+	w.sees("Your mobile ID is locked")
+	in.requireState(t, "mid-2007", mobileid.Locked, 0)
+}
+
+// tabTo presses Tab until something has the focus, by its words or its id, and looks
+// whether one can see that.
+func (w *window) tabTo(what string) {
+	w.t.Helper()
+	for range 30 {
+		var at string
+		var outline string
+		w.do(chromedp.KeyEvent(kb.Tab),
+			chromedp.Evaluate(`document.activeElement.id || document.activeElement.textContent.trim()`, &at),
+			chromedp.Evaluate(`getComputedStyle(document.activeElement).outlineStyle`, &outline))
+		if at == what || at == "next" && what == "Next" {
+			require.Equal(w.t, "solid", outline, "the focus is seen")
+			return
+		}
+	}
+	require.Fail(w.t, "Tab does not reach it", what)
 }
 
 // noWorker stops the worker: Next is stored nevertheless, and the page says no more
