@@ -67,7 +67,7 @@ func (i inbox) Deliver(ctx context.Context, callback messaging.Callback) (messag
 }
 
 // errTooEarly asks messaging to come again.
-var errTooEarly = errors.New("the command is not known yet")
+var errTooEarly = errors.New("the command is not written down yet")
 
 // meant returns the command that a phone's answer about certificates is for, although
 // it names one that nobody knows; empty if there is none. Messaging makes up the id of

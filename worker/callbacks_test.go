@@ -33,7 +33,7 @@ func TestAnswerBeforeItsCommandIsKnown(t *testing.T) {
 	tells := inbox{store: store}
 	answer := messaging.Callback{Kind: messaging.KindCertificate, CommandID: "command", ExternalID: grant.MobileID, Outcome: messaging.Refused}
 	_, err = tells.Deliver(t.Context(), answer)
-	require.ErrorContains(t, err, "not known yet")
+	require.ErrorContains(t, err, "not written down yet")
 
 	for name, externalID := range map[string]string{"nobody's": "", "of another installation": "mid-unknown"} {
 		t.Run(name, func(t *testing.T) {

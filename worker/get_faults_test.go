@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -171,29 +172,36 @@ func TestGetCAIssuesAfterItWasGivenUp(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			p := newParts(t, true)
+			p.caTimeout = 20 * time.Second // long enough for a busy machine to be late in
+			p.writeSettings(t)
 			a := p.newApplicant(t)
-			kept, looked := make(chan ca.IssueRequest, 1), make(chan struct{})
-			slow := &slowCA{kept: kept}
-			hit := once("Issued/after", func() { close(looked) })
-			p.workWith(t, a.queue, hit, slow.wrap, row.args...)
+			slow := &slowCA{asked: make(chan struct{})}
+			late := make(chan *x509.Certificate, 1)
+			p.workWith(t, a.queue, once("Issued/after", func() {
+				// The process has looked, and found nothing.
+				<-slow.asked
+				issued, err := slow.Issuer.IssueOnce(context.Background(), slow.request)
+				assert.NoError(t, err)
+				late <- issued
+			}), slow.wrap, row.args...)
 			a.start(t, nil)
 			a.scan(t, phone.WellBehaved)
-			request := receive(t, kept)
+			receive(t, slow.asked)
 			row.act(t, a)
-			receive(t, looked) // and nothing was found
-			issued, err := slow.Issuer.IssueOnce(t.Context(), request)
-			require.NoError(t, err)
+			issued := receive(t, late)
 			a.requireEnd(t, row.want)
 			require.Equal(t, mobileid.StatusRevoked, p.ca.Status(t, issued).Status)
 		})
 	}
 }
 
-// slowCA keeps requests to issue, and answers none.
+// slowCA keeps the first request to issue, and answers none.
 type slowCA struct {
 	ca.Driver
 	ca.Issuer
-	kept chan<- ca.IssueRequest
+	first   sync.Once
+	asked   chan struct{} // closed when it has the request
+	request ca.IssueRequest
 }
 
 func (s *slowCA) wrap(driver ca.Driver) ca.Driver {
@@ -203,10 +211,10 @@ func (s *slowCA) wrap(driver ca.Driver) ca.Driver {
 }
 
 func (s *slowCA) IssueOnce(ctx context.Context, request ca.IssueRequest) (*x509.Certificate, error) {
-	select {
-	case s.kept <- request:
-	default:
-	}
+	s.first.Do(func() {
+		s.request = request
+		close(s.asked)
+	})
 	<-ctx.Done()
 	return nil, &ca.Error{Kind: ca.Ambiguous, Op: "issue", Err: ctx.Err()}
 }

@@ -43,6 +43,7 @@ type parts struct {
 	serving   string // the address of messaging
 	callbacks string // the address where they are taken
 	inbox     recordingInbox
+	caTimeout time.Duration // of one call
 }
 
 // newParts makes them. Callbacks are taken here unless a worker process takes them.
@@ -51,7 +52,7 @@ func newParts(t *testing.T, takeCallbacks bool) *parts {
 	if server == nil {
 		t.Skip("the temporal program is missing: run 'make tools'")
 	}
-	p := &parts{dir: t.TempDir(), ca: devcatest.Start(t)}
+	p := &parts{dir: t.TempDir(), ca: devcatest.Start(t), caTimeout: 2 * time.Second}
 	var err error
 	issuer, ask := p.ca.Certificate(), ca.NewHTTPClient(10*time.Second)
 	p.ocsp, err = ca.NewOCSP(p.ca.OCSPURL(), issuer, ask, time.Now)
@@ -144,7 +145,7 @@ func (p *parts) writeSettings(t *testing.T) {
 		"cas": []map[string]any{{
 			"name": "devca", "driver": "devca", "issuer_file": issuer, "url": driver.URL, "certificate_file": driver.ClientCertFile,
 			"key_file": driver.ClientKeyFile, "server_ca_file": driver.ServerCAFile, "ocsp_url": p.ca.OCSPURL(), "crl_url": p.ca.CRLURL(),
-			"call_timeout": "2s",
+			"call_timeout": p.caTimeout.String(),
 		}},
 		"messaging": map[string]any{
 			"url": addresses.URL, "client_id": embedded.ClientID, "api_key_file": filepath.Join(p.messagingDir(), embedded.APIKeyFile),

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -100,15 +101,16 @@ func (g *get) issue() error {
 	g.show(Issuing)
 	g.askedCA = true
 	end := workflow.Now(g.ctx).Add(g.policy.StepWait)
+	attempt := min(boundedAttempt, time.Duration(len(g.made.Keys))*g.policy.CA.CallTimeout+turnWait)
 	var issued activities.IssueResult
 	err := g.bounded(step{
 		id: "issue/" + g.policy.CA.Name, summary: fmt.Sprintf("Issue %d certificates at %s", len(g.made.Keys), g.policy.CA.Name),
-		name: activities.IssueAtCAName, input: g.issueInput(), queue: g.policy.CA.TaskQueue,
+		name: activities.IssueAtCAName, input: g.issueInput(), queue: g.policy.CA.TaskQueue, attempt: attempt,
 	}, g.policy.StepWait, mobileid.FailureCARefused, &issued)
 	if err != nil && activities.FailureOf(err) == nil {
 		// A try that the engine has given up may sleep until its own time is over,
 		// and what it sent may be with the CA for as long as a call takes.
-		g.issuedBy = earlier(end, workflow.Now(g.ctx).Add(boundedAttempt)).Add(g.policy.CA.CallTimeout)
+		g.issuedBy = earlier(end, workflow.Now(g.ctx).Add(attempt)).Add(g.policy.CA.CallTimeout)
 	}
 	if err != nil {
 		return err
@@ -213,7 +215,7 @@ func (g *get) bounded(s step, wait time.Duration, kind mobileid.FailureType, out
 	end := workflow.Now(g.ctx).Add(wait)
 	s.unless = func() bool { return g.given() != nil }
 	s.options = func(ctx workflow.Context, id, summary string) workflow.Context {
-		return withinTime(ctx, id, summary, s.queue, end.Sub(workflow.Now(g.ctx)))
+		return withinTime(ctx, id, summary, s.queue, end.Sub(workflow.Now(g.ctx)), cmp.Or(s.attempt, boundedAttempt))
 	}
 	g.running++
 	defer func() { g.running-- }()
@@ -242,13 +244,15 @@ func (g *get) takeBack() {
 	}
 	// An answer may be lost of what the CA has issued all the same.
 	unheard := g.askedCA && len(g.made.Keys) > 0 && len(g.issued.Certificates) == 0
+	early := workflow.Now(g.ctx).Before(g.issuedBy)
 	if unheard {
 		g.must(g.findIssued)
 	}
 	g.must(func() error { return g.abandon(g.mobileID, g.failure) })
 	g.revoke()
-	if wait := g.issuedBy.Sub(workflow.Now(g.ctx)); unheard && wait > 0 && len(g.certificates) < len(g.made.Keys) {
-		// What is not there yet may still come.
+	if unheard && early && len(g.certificates) < len(g.made.Keys) {
+		// What was not there yet may have come since, or may still come.
+		wait := max(g.issuedBy.Sub(workflow.Now(g.ctx)), 0)
 		_ = workflow.NewTimerWithOptions(g.ctx, wait, workflow.TimerOptions{Summary: "Wait until the CA issues no more"}).Get(g.ctx, nil)
 		before := len(g.certificates)
 		g.must(g.findIssued)

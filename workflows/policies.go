@@ -97,18 +97,22 @@ func withPublication(ctx workflow.Context, id, summary string, wait time.Duratio
 	})
 }
 
-// boundedAttempt is how long one try may take of a step of which a person waits for
-// the end.
-const boundedAttempt = 2 * time.Minute
+const (
+	// boundedAttempt is how long one try may take of a step of which a person waits for
+	// the end.
+	boundedAttempt = 2 * time.Minute
+	// turnWait is how long a try may wait for its turn at a CA with a rate limit.
+	turnWait = 30 * time.Second
+)
 
 // withinTime is for a step of which a person waits for the end.
-func withinTime(ctx workflow.Context, id, summary, queue string, wait time.Duration) workflow.Context {
+func withinTime(ctx workflow.Context, id, summary, queue string, wait, attempt time.Duration) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		ActivityID:             id,
 		Summary:                summary,
 		TaskQueue:              queue,
 		ScheduleToCloseTimeout: max(wait, time.Second),
-		StartToCloseTimeout:    boundedAttempt,
+		StartToCloseTimeout:    attempt,
 		HeartbeatTimeout:       heartbeatTimeout,
 		WaitForCancellation:    true,
 		RetryPolicy: &temporal.RetryPolicy{

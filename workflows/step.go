@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -17,8 +18,9 @@ type step struct {
 	id      string // the activity id: how operators and scripts name the step
 	summary string
 	options func(ctx workflow.Context, id, summary string) workflow.Context
-	queue   string // the task queue, for steps that are bounded; empty: the process's own
-	name    string // the activity's name
+	queue   string        // the task queue, for steps that are bounded; empty: the process's own
+	attempt time.Duration // of one try, for steps that are bounded; zero: boundedAttempt
+	name    string        // the activity's name
 	input   any
 	unless  func() bool // gives the step up once true; nil: never
 }
