@@ -82,6 +82,9 @@ func TestDatabaseRefuses(t *testing.T) {
 		"grant used by nobody":           `UPDATE grants SET used_at = created_at WHERE user_id = 'otto'`,
 		"secrets of no mobile ID":        `INSERT INTO provisionings (mobile_id, user_id, workflow_id, command_id, nonce, uri, expires_at, created_at) VALUES ('x', 'otto', 'x', 'x', 'x', 'x', '2031-01-01T00:00:00.000000Z', '2031-01-01T00:00:00.000000Z')`,
 		"command of no known kind":       `INSERT INTO messages (command_id, mobile_id, workflow_id, kind, expires_at) VALUES ('x', 'mid-1', 'x', 'other', '2031-01-01T00:00:00.000000Z')`,
+		"notice of no known kind":        `INSERT INTO outbox (id, kind, mobile_id, address, facts, state, created_at, due_at, attempts, problem) VALUES ('x', 'other', 'x', '', '', 'pending', '2031-01-01T00:00:00.000000Z', '2031-01-01T00:00:00.000000Z', 0, '')`,
+		"mail that is sent and kept":     `INSERT INTO outbox (id, kind, mobile_id, address, facts, state, created_at, due_at, attempts, problem, ended_at) VALUES ('x', 'getQR', 'x', 'x', '', 'sent', '2031-01-01T00:00:00.000000Z', '2031-01-01T00:00:00.000000Z', 1, '', '2031-01-01T00:00:00.000000Z')`,
+		"mail that is sent without time": `INSERT INTO outbox (id, kind, mobile_id, address, facts, state, created_at, due_at, attempts, problem) VALUES ('x', 'getQR', 'x', '', '', 'sent', '2031-01-01T00:00:00.000000Z', '2031-01-01T00:00:00.000000Z', 1, '')`,
 		"command of no mobile ID":        `INSERT INTO messages (command_id, mobile_id, workflow_id, kind, expires_at) VALUES ('x', 'x', 'x', 'provision', '2031-01-01T00:00:00.000000Z')`,
 	}
 	eachStore(t, func(t *testing.T, s *Store, _ database) {

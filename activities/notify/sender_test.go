@@ -381,3 +381,25 @@ func TestKindOfALaterVersion(t *testing.T) {
 	}, limit, 10*time.Millisecond)
 	require.Empty(t, server.mails())
 }
+
+// Nobody is told of a lock of last week.
+func TestGivenUpInTheEnd(t *testing.T) {
+	o := options(identitymanager.SQLite, filepath.Join(t.TempDir(), "im.db"))
+	s := open(t, o)
+	require.NoError(t, s.Migrate(t.Context()))
+	require.NoError(t, s.PutUser(t.Context(), mobileid.User{ID: "otto", Name: "The otto"}, "otto@example.com"))
+	lock(t, s, "mid-1", "otto")
+	db, err := sql.Open("sqlite", o.DSN)
+	require.NoError(t, err)
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), `UPDATE outbox SET created_at = '2020-01-01T00:00:00.000000Z'`)
+	require.NoError(t, err)
+	log := &logged{}
+	run(t, s, patient(reserve(t).sender(t), log.logger()))
+	require.Eventually(t, func() bool {
+		left, err := s.OpenNotices(t.Context(), 1)
+		return err == nil && len(left) == 1 && left[0].State == identitymanager.NoticeFailed
+	}, limit, 10*time.Millisecond)
+	require.Contains(t, log.String(), "Mail is given up")
+	log.requireNobody(t)
+}
