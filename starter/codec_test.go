@@ -21,6 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mobileid/activities"
 	"mobileid/activities/messaging/phone"
 	"mobileid/config"
 	"mobileid/encryption"
@@ -386,6 +387,9 @@ func (e *encrypted) wrongOrder(ctx context.Context, t *testing.T) {
 	require.Equal(t, exitDone, code, stderr)
 	require.Regexp(t, fmt.Sprintf(`(?m)^%d +AesGcmKey +yes +yes`, keys[1].ID), stdout)
 
+	code, stdout, stderr = command(t, "status", "mid-1003")
+	require.Equal(t, exitError, code, "a query that the worker cannot read is not answered: %s", stdout)
+	require.Contains(t, stderr, "no worker answers")
 	code, stdout, stderr = command(t, "-o", "json", "lock", "mid-1002", "--user", "bert", "--yes", "--no-wait")
 	require.Equal(t, exitDone, code, stderr)
 	var stored client.Status
@@ -406,4 +410,73 @@ func (e *encrypted) wrongOrder(ctx context.Context, t *testing.T) {
 	status, err := e.demo.Locks.User("bert").Wait(ctx, "mid-1002", nil)
 	require.NoError(t, err)
 	require.True(t, status.Revoked)
+	code, stdout, stderr = command(t, "status", "mid-1003")
+	require.Equal(t, exitDone, code, stdout+stderr)
+}
+
+func TestKeysetCommands(t *testing.T) {
+	t.Chdir(t.TempDir())
+	file := filepath.Join(t.TempDir(), "keys", "keyset.json")
+	for _, test := range []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"which file", []string{"codec", "keyset", "list"}, exitUsage, "encryption.keyset_file is missing"},
+		{"nothing to decode", []string{"codec", "serve"}, exitUsage, "encryption.keyset_file is missing"},
+		{"none yet", []string{"codec", "keyset", "rotate", "--encryption.keyset_file", file}, exitError, "no such file"},
+		{"create", []string{"codec", "keyset", "create", "--encryption.keyset_file", file}, exitDone, "AesGcmKey  yes       yes"},
+		{"create again", []string{"codec", "keyset", "create", "--encryption.keyset_file", file}, exitError, "is there already, and is kept"},
+		{"rotate", []string{"codec", "keyset", "rotate", "--encryption.keyset_file", file}, exitDone, "AesGcmKey  no        yes"},
+		{"promote which", []string{"codec", "keyset", "promote", "--encryption.keyset_file", file}, exitUsage, "accepts 1 arg"},
+		{"promote no number", []string{"codec", "keyset", "promote", "newest", "--encryption.keyset_file", file}, exitUsage, "must be a number"},
+		{"promote another's", []string{"codec", "keyset", "promote", "0", "--encryption.keyset_file", file}, exitError, "not found"},
+		{"list", []string{"codec", "keyset", "list", "--encryption.keyset_file", file}, exitDone, "AesGcmKey  no        yes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := command(t, test.args...)
+			require.Equal(t, test.code, code, "%s%s", stdout, stderr)
+			require.Contains(t, stdout+stderr, test.says)
+		})
+	}
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	var keys struct {
+		Key []struct{ KeyData struct{ Value string } }
+	}
+	require.NoError(t, json.Unmarshal(content, &keys))
+	_, stdout, stderr := command(t, "codec", "keyset", "list", "--encryption.keyset_file", file)
+	require.Len(t, keys.Key, 2)
+	for _, key := range keys.Key {
+		require.NotEmpty(t, key.KeyData.Value)
+		require.NotContains(t, stdout+stderr, key.KeyData.Value)
+	}
+}
+
+// How a user stands in the search attribute is for starter to know.
+func TestListOfUser(t *testing.T) {
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.WriteFile("hash.key", []byte(strings.Repeat("ab", 32)), 0o600))
+	for _, test := range []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"plain", []string{"--user", "anna"}, exitDone, "AND MobileIdUser = 'anna'"},
+		{"quotes", []string{"--user", `o'hara\`}, exitDone, `AND MobileIdUser = 'o\'hara\\'`},
+		{"hashed", []string{"--user", "anna", "--search_attributes.user", "hashed", "--search_attributes.hash_key_file", "hash.key"}, exitDone,
+			"AND MobileIdUser = '" + activities.HashUser(bytes.Repeat([]byte{0xab}, 32), "anna") + "'"},
+		{"no key", []string{"--user", "anna", "--search_attributes.user", "hashed", "--search_attributes.hash_key_file", "none"}, exitError, "search_attributes.hash_key_file"},
+		{"off", []string{"--user", "anna", "--search_attributes.user", "off"}, exitUsage, "search_attributes.user"},
+		{"none set", []string{"--user", "anna", "--search_attributes.enabled", "false"}, exitUsage, "search_attributes.user"},
+		{"everybody's", nil, exitDone, "ExecutionStatus = 'Running'\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := command(t, append([]string{"list", "--print-query"}, test.args...)...)
+			require.Equal(t, test.code, code, "%s%s", stdout, stderr)
+			require.Contains(t, stdout+stderr, test.says)
+		})
+	}
 }
