@@ -90,7 +90,7 @@ func (s Serve) check(f *Faults) {
 		required(f, "serve.certificate_file", s.CertificateFile)
 	}
 	required(f, "serve.form_key_file", s.FormKeyFile)
-	if s.AddressHeader != "" && http.CanonicalHeaderKey(s.AddressHeader) != s.AddressHeader {
+	if h := s.AddressHeader; strings.ContainsAny(h, " :\t") || http.CanonicalHeaderKey(h) != h {
 		f.add("serve.address_header", "must be the name of a header, for example X-Real-IP")
 	}
 	oneOf(f, "serve.sign_in", s.SignIn, SignInPassword, SignInOpenID)

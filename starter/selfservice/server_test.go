@@ -3,12 +3,15 @@ package selfservice
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"io"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -526,4 +529,32 @@ func TestProbesAndStop(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("it does not stop")
 	}
+}
+
+func TestServeTLS(t *testing.T) {
+	some := httptest.NewTLSServer(http.NotFoundHandler())
+	some.Close()
+	pair := some.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	certificateFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	require.NoError(t, os.WriteFile(certificateFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}), 0o600))
+	require.NoError(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
+	p := newPlace(t, func(c *config.Config) { c.Serve.CertificateFile, c.Serve.KeyFile = certificateFile, keyFile })
+	ctx, stop := context.WithCancel(t.Context())
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	served := make(chan error, 1)
+	go func() { served <- p.server.Serve(ctx, listener) }()
+	p.URL = "https://" + listener.Addr().String()
+	b := p.browser(t)
+	b.Transport = some.Client().Transport
+	response, _ := b.post("/sign-in", url.Values{"user": {"anna"}, "password": {password}})
+	require.Equal(t, http.StatusSeeOther, response.StatusCode)
+	require.Equal(t, "__Host-mobileid", response.Cookies()[0].Name)
+	response, _ = b.get("/")
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	stop()
+	require.NoError(t, <-served)
 }

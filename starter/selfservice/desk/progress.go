@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"mobileid"
@@ -45,6 +46,7 @@ type Progress struct {
 	NeedsHelp    bool               // an operator is waited for
 	NextTry      time.Time          // of what does not answer now; zero: nothing waits
 	Tries        int                // of that
+	CAIsAsked    bool               // what does not answer is a CA
 	ThenGet      bool               // goes on to Get mobile ID
 	GetStarted   bool
 }
@@ -215,6 +217,7 @@ func (p *Progress) addSteps(status client.Status) {
 			continue
 		}
 		p.Tries = int(step.Attempt)
+		p.CAIsAsked = strings.HasPrefix(step.ID, "revoke-ca/") || strings.HasPrefix(step.ID, "publish/")
 		if p.NextTry.IsZero() || !step.NextTry.IsZero() && step.NextTry.Before(p.NextTry) {
 			p.NextTry = step.NextTry
 		}

@@ -109,7 +109,8 @@ func (page *progressPage) steps() []progressStep {
 		{Label: "Revoked at the certificate authority", At: page.RevokedAt},
 		{Label: "Visible to other services", At: page.VisibleAt},
 	}
-	before := true // all before it is done
+	// Where nobody can tell what is done, nothing is said to be under way.
+	before := page.Stage != desk.StageUnknown && page.Stage != desk.StageElsewhere
 	for i := range steps {
 		switch done := !steps[i].At.IsZero(); {
 		case done:
