@@ -213,6 +213,7 @@ func (s *operatorScripts) test(t *testing.T) {
 		{"joins the user's lock", s.testJoinsTheUsers},
 		{"the user joins the operator's", s.testUserJoins},
 		{"next", s.testNext},
+		{"terminated", s.testTerminated},
 		{"status shows the step under way", s.testStep},
 		{"needs an operator", s.testNeedsOperator},
 		{"mass-lock", s.testMassLock},
@@ -459,6 +460,26 @@ func (s *operatorScripts) testNext(t *testing.T) {
 	code, stdout, stderr = s.run(t, "next", id)
 	require.Equal(t, exitDone, code, "a repeat is no fault: %s%s", stdout, stderr)
 	require.Contains(t, stdout, "is locked, and its certificates are revoked")
+}
+
+// What somebody has terminated takes no Next, and the scripts do not say it did.
+func (s *operatorScripts) testTerminated(t *testing.T) {
+	id := s.mobileID(t, "anna", 1)
+	_, err := s.d.Locks.User("anna").Start(t.Context(), id, client.LockOptions{})
+	require.NoError(t, err)
+	temporalClient, err := sdkclient.DialContext(t.Context(), sdkclient.Options{HostPort: s.d.Stack.TemporalAddress})
+	require.NoError(t, err)
+	defer temporalClient.Close()
+	require.NoError(t, temporalClient.TerminateWorkflow(t.Context(), workflows.LockWorkflowID(id), "", "test"))
+	code, stdout, stderr := s.run(t, "next", id)
+	require.Equal(t, exitError, code, stdout+stderr)
+	require.Contains(t, stderr, "ended from outside; start the lock again")
+	s.requireState(t, id, mobileid.Active, mobileid.CertificateValid)
+	code, stdout, stderr = s.run(t, "lock", id, "--owner", "anna", "--yes", "--no-wait")
+	require.Equal(t, exitDone, code, stdout+stderr)
+	require.NotContains(t, stdout, "Joined")
+	s.closed(t, id)
+	s.requireState(t, id, mobileid.Locked, mobileid.CertificateRevoked)
 }
 
 // Tries, next try and last answer are the engine's, joined by activity id.
@@ -760,14 +781,14 @@ func checkViews(t *testing.T, d *demo.Demo, page string) {
 		}
 	}
 	want := map[string][]string{
-		"open":                              {"mid-1001", "view-20m", "view-5h", "view-new"},
-		"needs an operator":                 {"view-5h"},
-		"waits for Next":                    {"mid-1001"},
-		"in work, longest first to look at": {"view-20m", "view-5h", "view-new"},
-		"overdue by 15 minutes":             {"view-20m", "view-5h"},
-		"overdue by 4 hours":                {"view-5h"},
-		"asked for by an operator":          {"view-20m", "view-ended"},
-		"all of one mobile ID":              {"mid-1001"},
+		"open":                     {"mid-1001", "view-20m", "view-5h", "view-new"},
+		"needs an operator":        {"view-5h"},
+		"waits for Next":           {"mid-1001"},
+		"in work after Next":       {"view-20m", "view-5h", "view-new"},
+		"overdue by 15 minutes":    {"view-20m", "view-5h"},
+		"overdue by 4 hours":       {"view-5h"},
+		"asked for by an operator": {"view-20m", "view-ended"},
+		"all of one mobile ID":     {"mid-1001"},
 	}
 	rows := viewRow.FindAllStringSubmatch(string(text), -1)
 	require.Len(t, rows, len(want), "the page's table and this one")
