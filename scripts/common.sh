@@ -404,6 +404,15 @@ is_locked() { [ -n "$(value lockedAt)" ] || is_closed; }
 is_revoked() { [ "$(value revoked)" = true ] || is_closed; }
 is_closed() { [ "$(value phase)" = closed ]; }
 
+# press ID NAME: sends next or cancel to a process that was there a moment ago. One that has closed since is no error:
+# its status tells how. One that was terminated has a status that goes on for ever.
+press() {
+  send "$1" "$2" && return 0
+  [ "$problem" = gone ] || unreachable "send $2 to the lock of $1"
+  ask "$1" || complain "$1"
+  is_closed || fail 'the process was ended from outside; start the lock again, it goes on from where it was'
+}
+
 # complain ID: ends with what kept `ask` or `await` from an answer.
 complain() {
   case $problem in

@@ -471,11 +471,13 @@ func (s *operatorScripts) testTerminated(t *testing.T) {
 	require.NoError(t, err)
 	defer temporalClient.Close()
 	require.NoError(t, temporalClient.TerminateWorkflow(t.Context(), workflows.LockWorkflowID(id), "", "test"))
-	code, stdout, stderr := s.run(t, "next", id)
-	require.Equal(t, exitError, code, stdout+stderr)
-	require.Contains(t, stderr, "ended from outside; start the lock again")
+	for _, script := range []string{"next", "cancel"} {
+		code, stdout, stderr := s.run(t, script, id)
+		require.Equal(t, exitError, code, stdout+stderr)
+		require.Contains(t, stderr, "ended from outside; start the lock again")
+	}
 	s.requireState(t, id, mobileid.Active, mobileid.CertificateValid)
-	code, stdout, stderr = s.run(t, "lock", id, "--owner", "anna", "--yes", "--no-wait")
+	code, stdout, stderr := s.run(t, "lock", id, "--owner", "anna", "--yes", "--no-wait")
 	require.Equal(t, exitDone, code, stdout+stderr)
 	require.NotContains(t, stdout, "Joined")
 	s.closed(t, id)
