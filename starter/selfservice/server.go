@@ -197,11 +197,11 @@ func answer(w http.ResponseWriter, code int, body map[string]string) {
 	_ = json.NewEncoder(w).Encode(body) // nobody is left to tell
 }
 
-// address is where a request comes from.
+// address is the network that a request comes from.
 func (s *Server) address(r *http.Request) string {
 	if header := s.config.Serve.AddressHeader; header != "" {
 		if values := r.Header.Values(header); len(values) == 1 {
-			return strings.TrimSpace(values[0])
+			return session.Network(strings.TrimSpace(values[0]))
 		}
 		return "unknown"
 	}
@@ -209,5 +209,5 @@ func (s *Server) address(r *http.Request) string {
 	if err != nil {
 		return r.RemoteAddr
 	}
-	return host
+	return session.Network(host)
 }

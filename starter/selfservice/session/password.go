@@ -79,7 +79,7 @@ func (p *Passwords) SignIn(ctx context.Context, userID, password, address string
 	for _, try := range []struct {
 		key  string
 		most int
-	}{{tryKey("address", network(address)), triesFromAddress}, {user, triesOfUser}} {
+	}{{tryKey("address", Network(address)), triesFromAddress}, {user, triesOfUser}} {
 		tries, err := p.store.CountTry(ctx, try.key, TryWindow)
 		if err != nil {
 			return err
@@ -127,9 +127,9 @@ func tryKey(kind, value string) string {
 	return kind + ":" + hex.EncodeToString(sum[:])
 }
 
-// network is what counts of an address: all of IPv4, and of IPv6 the /64 that one
+// Network is what counts of an address: all of IPv4, and of IPv6 the /64 that one
 // customer has.
-func network(address string) string {
+func Network(address string) string {
 	ip, err := netip.ParseAddr(address)
 	if err != nil {
 		return address

@@ -63,6 +63,6 @@ func TestNetwork(t *testing.T) {
 		"unknown":                   "unknown",
 		"192.0.2.1, 198.51.100.1":   "192.0.2.1, 198.51.100.1",
 	} {
-		require.Equal(t, want, network(address), address)
+		require.Equal(t, want, Network(address), address)
 	}
 }

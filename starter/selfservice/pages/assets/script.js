@@ -41,6 +41,12 @@ if (part) {
     source.close();
     location.reload();
   });
+  // While the server sends what changes, there is no need to look again.
   const look = document.querySelector("[data-without-script]");
-  if (look) look.hidden = true;
+  source.addEventListener("open", () => {
+    if (look) look.hidden = true;
+  });
+  source.addEventListener("error", () => {
+    if (look) look.hidden = false;
+  });
 }
