@@ -162,24 +162,34 @@ func (p *program) connect(ctx context.Context) (client.Client, config.Config, er
 	if err != nil {
 		return nil, c, err
 	}
-	options, err := config.Temporal()
+	options, err := p.temporal(c)
 	if err != nil {
 		return nil, c, err
 	}
+	temporal, err := client.DialContext(ctx, options)
+	if err != nil {
+		return nil, c, fmt.Errorf("connect to Temporal at %s, namespace %s: %w", options.HostPort, options.Namespace, err)
+	}
+	return temporal, c, nil
+}
+
+// temporal is how Temporal is reached: with the encryption and the traces that are
+// configured.
+func (p *program) temporal(c config.Config) (client.Options, error) {
+	options, err := config.Temporal()
+	if err != nil {
+		return options, err
+	}
 	keyset, err := encryption.Configured(c.Encryption, func(err error) { fmt.Fprintln(p.err, "starter:", err) })
 	if err != nil {
-		return nil, c, err
+		return options, err
 	}
 	keyset.ForClient(&options)
 	p.failures = options.FailureConverter
 	// What goes wrong is told as the command's error; the SDK has nothing to add.
 	options.Logger = log.NewStructuredLogger(discard())
 	options.Interceptors = append(options.Interceptors, p.traces.Interceptors()...)
-	temporal, err := client.DialContext(ctx, options)
-	if err != nil {
-		return nil, c, fmt.Errorf("connect to Temporal at %s, namespace %s: %w", options.HostPort, options.Namespace, err)
-	}
-	return temporal, c, nil
+	return options, nil
 }
 
 // caller makes the library's caller: the user if one is given, else an operator.

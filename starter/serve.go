@@ -11,11 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
 	"go.uber.org/zap"
 	"golang.org/x/term"
 
-	"mobileid/config"
 	"mobileid/starter/selfservice"
 	"mobileid/starter/selfservice/session"
 )
@@ -43,18 +41,17 @@ func (p *program) serve(ctx context.Context) error {
 	defer func() { _ = store.Close() }()
 	logger := c.Log.Logger()
 	defer func() { _ = logger.Sync() }()
-	options, err := config.Temporal()
+	options, err := p.temporal(c)
 	if err != nil {
 		return err
 	}
-	options.Logger = log.NewStructuredLogger(discard())
 	// It serves without Temporal, too, and tells people so.
 	temporal, err := client.NewLazyClient(options)
 	if err != nil {
 		return err
 	}
 	defer temporal.Close()
-	server, err := selfservice.New(c, store, temporal, logger)
+	server, err := selfservice.New(c, store, temporal, logger, selfservice.Options{Failures: p.failures, Trace: p.traces.Pages})
 	if err != nil {
 		return err
 	}

@@ -197,7 +197,7 @@ func (g *get) decide(what decision, message Message) *mobileid.Refusal {
 		g.decision, g.decidedBy, g.requestedAt = next, by, workflow.Now(g.ctx).UTC()
 	case what == cancelled && g.decision == undecided:
 		g.decision, g.decidedBy, g.outcome = cancelled, by, OutcomeCancelled
-	case what == cancelled:
+	case what == cancelled && g.decision == next:
 		g.withdrawn = true
 	}
 	return nil
@@ -215,6 +215,10 @@ func (g *get) objection(what decision, message Message) *mobileid.Refusal {
 		return mobileid.AlreadyCancelled()
 	case what == next && g.live != "" && !g.lockAsked:
 		return mobileid.AlreadyActive()
+	case what == cancelled && (g.decision == cancelled || g.withdrawn):
+		return nil // a repeat
+	case what == cancelled && g.failure != nil:
+		return &mobileid.Refusal{Type: mobileid.TypeAlreadyCancelled, Message: "it has failed already, and what was begun is taken back"}
 	case what == cancelled && (g.committed || g.outcome != ""):
 		return &mobileid.Refusal{Type: mobileid.TypeAlreadyConfirmed, Message: "the mobile ID is on the phone already: lock it to be rid of it"}
 	}

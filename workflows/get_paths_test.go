@@ -411,6 +411,31 @@ func getPaths() []getPath {
 			_, err := g.applicant().Cancel(g.t.Context())
 			require.NoError(g.t, err)
 		}},
+		{name: "get-cancelled-too-late", end: endsFailed(mobileid.FailurePhoneRefused), play: func(g *getInstallation) {
+			g.driver.gate(unavailable)
+			g.begin()
+			g.next()
+			g.scan(phone.RefuseInstalling)
+			g.at(workflows.TakingBack)
+			_, err := g.applicant().Cancel(g.t.Context())
+			require.ErrorIs(g.t, err, mobileid.ErrAlreadyCancelled)
+			require.ErrorContains(g.t, err, "failed already")
+			g.driver.gate(nil)
+		}},
+		{name: "get-cancelled-twice", end: endsAs(workflows.OutcomeCancelled), play: func(g *getInstallation) {
+			g.driver.gate(unavailable)
+			g.gate.set(gateHeld("IssueOnce/after", nil))
+			wellBehaved(g)
+			g.pending(activities.IssueAtCAName, 1)
+			for range 2 {
+				_, err := g.applicant().Cancel(g.t.Context())
+				require.NoError(g.t, err)
+			}
+			g.at(workflows.TakingBack)
+			_, err := g.applicant().Cancel(g.t.Context())
+			require.NoError(g.t, err)
+			g.driver.gate(nil)
+		}},
 		{name: "get-cancellation-at-the-phone", end: endsCanceled, play: func(g *getInstallation) {
 			g.begin()
 			g.next()

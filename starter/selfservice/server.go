@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.uber.org/zap"
 
 	"mobileid/activities/identitymanager"
@@ -59,20 +60,30 @@ type Server struct {
 	stopping chan struct{}
 }
 
+// Options are what the connection to Temporal has come with.
+type Options struct {
+	Failures converter.FailureConverter      // nil: the SDK's own
+	Trace    func(http.Handler) http.Handler // makes each request a span; nil: none
+}
+
 // New makes the server from the configuration of the programs.
-func New(c config.Config, store *identitymanager.Store, temporal client.Client, log *zap.Logger) (*Server, error) {
+func New(c config.Config, store *identitymanager.Store, temporal client.Client, log *zap.Logger, o Options) (*Server, error) {
 	key, err := config.ReadKey("serve.form_key_file", c.Serve.FormKeyFile)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{config: c, store: store, temporal: temporal, log: log, stopping: make(chan struct{})}
-	d := &desk.Desk{Store: store, Locks: starter.New(temporal, c.TaskQueue), GrantFor: c.Get.GrantFor}
+	failures := starter.WithFailures(o.Failures)
+	d := &desk.Desk{
+		Store: store, Locks: starter.New(temporal, c.TaskQueue, failures), GrantFor: c.Get.GrantFor,
+		CodeByMail: c.Get.QR == config.QRByEmail,
+	}
 	if c.Get.Enabled {
 		hashKey, err := config.GetHashKey(c)
 		if err != nil {
 			return nil, err
 		}
-		d.Gets = starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(hashKey))
+		d.Gets = starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(hashKey), failures)
 	}
 	options := pages.Options{
 		Desk: d, Key: key, FormTime: c.Serve.FormTimeout, AskReason: c.Serve.AskReason, Contact: c.Mail.Contact,
@@ -98,6 +109,9 @@ func New(c config.Config, store *identitymanager.Store, temporal client.Client, 
 	mux.HandleFunc("GET /readyz", s.ready)
 	shown.Register(mux)
 	s.handler = s.guard(mux)
+	if o.Trace != nil {
+		s.handler = o.Trace(s.handler)
+	}
 	return s, nil
 }
 

@@ -80,7 +80,7 @@ func newPlace(t *testing.T, change ...func(*config.Config)) *place {
 	require.NoError(t, err)
 	t.Cleanup(temporal.Close)
 	core, logs := observer.New(zapcore.DebugLevel)
-	server, err := New(c, store, temporal, zap.New(core))
+	server, err := New(c, store, temporal, zap.New(core), Options{})
 	require.NoError(t, err)
 	p := &place{Server: httptest.NewServer(server.Handler()), server: server, store: store, logs: logs}
 	t.Cleanup(p.Close)

@@ -97,7 +97,7 @@ func openStore(t *testing.T, c config.Config) *identitymanager.Store {
 func (in *installation) another(t *testing.T) (url string, store *identitymanager.Store) {
 	t.Helper()
 	store = openStore(t, in.config)
-	server, err := selfservice.New(in.config, store, in.temporal, zap.NewNop())
+	server, err := selfservice.New(in.config, store, in.temporal, zap.NewNop(), selfservice.Options{})
 	require.NoError(t, err)
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -53,6 +53,9 @@ type Desk struct {
 	Locks    *client.Client
 	Gets     *client.Gets // nil: Get mobile ID is not offered
 	GrantFor time.Duration
+
+	// CodeByMail reports that QR codes go to the user's address, and stand on no page.
+	CodeByMail bool
 }
 
 // MobileIDs lists the user's mobile IDs.

@@ -23,9 +23,11 @@ type Getting struct {
 	Unknown bool
 	// Refusal is why the last one was refused; nil if it was not.
 	Refusal *mobileid.Refusal
-	// Code reports that there is a QR code to be scanned now, until CodeUntil.
+	// Code reports that there is a QR code to be scanned now, until CodeUntil; ByMail that
+	// it was sent to the user's address, and is not to be shown.
 	Code      bool
 	CodeUntil time.Time
+	ByMail    bool
 }
 
 // CanCancel reports whether Cancel would still count.
@@ -85,7 +87,7 @@ func (d *Desk) Get(ctx context.Context, userID string) (Getting, error) {
 	case err != nil:
 		return g, err
 	default:
-		g.Code, g.CodeUntil = true, provisioning.ExpiresAt
+		g.Code, g.CodeUntil, g.ByMail = true, provisioning.ExpiresAt, d.CodeByMail
 	}
 	return g, nil
 }
@@ -143,8 +145,11 @@ func (d *Desk) GetCancel(ctx context.Context, userID string) error {
 
 // Code draws the QR code that the user can scan now, as a PNG. It is a secret of this
 // user: who scans it gets the mobile ID. mobileid.ErrNoProvisioning means that there is
-// none.
+// none, or that it goes by mail.
 func (d *Desk) Code(ctx context.Context, userID string) ([]byte, error) {
+	if d.CodeByMail {
+		return nil, mobileid.ErrNoProvisioning
+	}
 	provisioning, err := d.Store.ProvisioningOf(ctx, userID)
 	if err != nil {
 		return nil, err

@@ -166,6 +166,8 @@ func (page *getProgressPage) describe() {
 		page.Line = "The service desk has to help here. Your request is safe."
 	case page.Phase == workflows.LockingOld:
 		page.Line = "Your old mobile ID is being locked first. This can take as long as the certificate authority needs."
+	case page.Phase == workflows.AwaitingPhone && page.ByMail:
+		page.Heading, page.Line = "The code was mailed to you", "The code waits for your phone."
 	case page.Phase == workflows.AwaitingPhone && page.Code:
 		page.Heading, page.Line = "Scan this code with your phone", "The code waits for your phone."
 	case page.Phase == workflows.AwaitingPhone:
