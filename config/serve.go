@@ -40,6 +40,7 @@ type OpenID struct {
 	ClientSecretFile string   `mapstructure:"client_secret_file" doc:"file with the secret of that client; empty: a public client"`
 	Scopes           []string `mapstructure:"scopes" doc:"that are asked for"`
 	UserClaim        string   `mapstructure:"user_claim" doc:"claim of the ID token that is the id of the user in the store; must be one that users cannot change themselves"`
+	MobileIDACR      []string `mapstructure:"mobile_id_acr" doc:"values of the claims acr and amr that mean signed in with a mobile ID: who locks it is warned that it may have been the only way in"`
 }
 
 func defaultServe() Serve {
@@ -47,7 +48,7 @@ func defaultServe() Serve {
 		Address:        "127.0.0.1:8082",
 		FormKeyFile:    ".dev/serve.key",
 		SignIn:         SignInPassword,
-		OpenID:         OpenID{Scopes: []string{"openid"}, UserClaim: "sub"},
+		OpenID:         OpenID{Scopes: []string{"openid"}, UserClaim: "sub", MobileIDACR: []string{}},
 		IdleTimeout:    30 * time.Minute,
 		SessionTimeout: 8 * time.Hour,
 		FormTimeout:    30 * time.Minute,

@@ -82,6 +82,9 @@ func runPointedWorker(spec string) error {
 	}
 	defer func() { _ = w.store.Close() }()
 	w.log = c.Log.Logger()
+	if _, err := w.measure(ctx); err != nil {
+		return err
+	}
 	options, err := config.Temporal()
 	if err != nil {
 		return err

@@ -126,7 +126,7 @@ func (s *Server) openID(key []byte) (*openid.SignIn, error) {
 		return nil, err
 	}
 	return openid.New(openid.Options{
-		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: secret, Scopes: o.Scopes, UserClaim: o.UserClaim,
+		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: secret, Scopes: o.Scopes, UserClaim: o.UserClaim, MobileIDACR: o.MobileIDACR,
 		PublicURL: s.config.Serve.URL(), Secure: s.config.Serve.Secure(),
 	}, sealer), nil
 }

@@ -3,7 +3,9 @@ package selfservice
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"io"
 	"net"
@@ -376,6 +378,34 @@ func TestForms(t *testing.T) {
 
 // Without Temporal a Next is not taken, the page says so, and the same press can be
 // repeated.
+// Who signed in with a mobile ID is warned that it may have been the only way in.
+func TestStrandingIsWarnedOf(t *testing.T) {
+	p := newPlace(t)
+	const token = "a token of a session"
+	sum := sha256.Sum256([]byte(token))
+	begin := func(method string) *browser {
+		b := p.browser(t)
+		require.NoError(t, p.store.StartSession(t.Context(), identitymanager.Session{
+			ID: hex.EncodeToString(sum[:]), User: mobileid.User{ID: "anna"}, Method: method, ExpiresAt: time.Now().Add(time.Hour),
+		}, hex.EncodeToString(sum[:])))
+		u, err := url.Parse(p.URL)
+		require.NoError(t, err)
+		b.Jar.SetCookies(u, []*http.Cookie{{Name: "mobileid", Value: token, Path: "/"}})
+		return b
+	}
+	_, body := begin("openid").get("/mobile-ids/mid-anna/lock")
+	require.Contains(t, body, "Lock this mobile ID?")
+	require.NotContains(t, body, "you signed in with")
+	_, body = begin("mobileID").get("/mobile-ids/mid-anna/lock")
+	require.Contains(t, body, "you signed in with this mobile ID.")
+	require.Contains(t, body, "another way to sign in")
+	require.NoError(t, p.store.CreateMobileID(t.Context(), mobileid.MobileID{
+		ID: "mid-other", Name: "Tablet", Owner: mobileid.User{ID: "anna"}, State: mobileid.Active, Certificates: []mobileid.Certificate{certificate("a9")},
+	}))
+	_, body = begin("mobileID").get("/mobile-ids/mid-anna/lock")
+	require.Contains(t, body, "you signed in with a mobile ID, maybe this one.")
+}
+
 func TestNextWithoutTemporal(t *testing.T) {
 	p := newPlace(t)
 	b := p.signedIn(t, "anna")

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,6 +51,9 @@ type Options struct {
 	PublicURL    string // of Self-Service
 	Secure       bool   // people come by TLS
 	Client       *http.Client
+
+	// MobileIDACR are the values of acr and amr that mean signed in with a mobile ID.
+	MobileIDACR []string
 }
 
 // SignIn signs in with one provider.
@@ -96,64 +100,85 @@ func (s *SignIn) Begin(w http.ResponseWriter, r *http.Request, then string) erro
 	return nil
 }
 
-// Finish takes what the browser brings back from the provider, and returns the user and
-// where they wanted to go. ErrRefused means that there is no user; any other error, that
-// the provider cannot be reached.
-func (s *SignIn) Finish(w http.ResponseWriter, r *http.Request) (userID, then string, err error) {
+// SignedIn is who has come back from the provider.
+type SignedIn struct {
+	UserID   string
+	Then     string // where they wanted to go
+	MobileID bool   // they signed in with a mobile ID
+}
+
+// Finish takes what the browser brings back from the provider. ErrRefused means that
+// there is no user; any other error, that the provider cannot be reached.
+func (s *SignIn) Finish(w http.ResponseWriter, r *http.Request) (SignedIn, error) {
 	http.SetCookie(w, s.cookie("", -1)) // it counts once
 	cookie, err := r.Cookie(s.name())
 	if err != nil {
-		return "", "", ErrRefused
+		return SignedIn{}, ErrRefused
 	}
 	var began flow
 	if err := s.sealer.Open(cookie.Value, &began); err != nil {
-		return "", "", ErrRefused
+		return SignedIn{}, ErrRefused
 	}
 	query := r.URL.Query()
 	if subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(began.State)) != 1 || query.Get("code") == "" {
-		return "", "", ErrRefused
+		return SignedIn{}, ErrRefused
 	}
 	provider, err := s.reach(r.Context())
 	if err != nil {
-		return "", "", err
+		return SignedIn{}, err
 	}
 	ctx := oidc.ClientContext(r.Context(), s.client)
 	token, err := s.oauth(provider).Exchange(ctx, query.Get("code"), oauth2.VerifierOption(began.Verifier))
 	var answered *oauth2.RetrieveError
 	if errors.As(err, &answered) {
-		return "", "", ErrRefused
+		return SignedIn{}, ErrRefused
 	}
 	if err != nil {
-		return "", "", errors.New("the OpenID provider does not give the token")
+		return SignedIn{}, errors.New("the OpenID provider does not give the token")
 	}
-	userID, err = s.verify(ctx, provider, token, began.Nonce)
-	return userID, began.Then, err
+	in, err := s.verify(ctx, provider, token, began.Nonce)
+	in.Then = began.Then
+	return in, err
 }
 
 // verify reads the user from an ID token: signed by the provider, for this client, not
 // expired, and for this sign-in.
-func (s *SignIn) verify(ctx context.Context, provider *oidc.Provider, token *oauth2.Token, nonce string) (string, error) {
+func (s *SignIn) verify(ctx context.Context, provider *oidc.Provider, token *oauth2.Token, nonce string) (SignedIn, error) {
 	raw, _ := token.Extra("id_token").(string)
 	if raw == "" {
-		return "", ErrRefused
+		return SignedIn{}, ErrRefused
 	}
 	// The verifier takes the algorithms that the provider announces; none is not one.
 	verified, err := provider.Verifier(&oidc.Config{ClientID: s.options.ClientID}).Verify(ctx, raw)
 	if err != nil {
-		return "", fmt.Errorf("%w: the ID token does not verify", ErrRefused)
+		return SignedIn{}, fmt.Errorf("%w: the ID token does not verify", ErrRefused)
 	}
 	if subtle.ConstantTimeCompare([]byte(verified.Nonce), []byte(nonce)) != 1 {
-		return "", fmt.Errorf("%w: the ID token is for another sign-in", ErrRefused)
+		return SignedIn{}, fmt.Errorf("%w: the ID token is for another sign-in", ErrRefused)
 	}
 	var claims map[string]any
 	if err := verified.Claims(&claims); err != nil {
-		return "", ErrRefused
+		return SignedIn{}, ErrRefused
 	}
 	userID, _ := claims[s.options.UserClaim].(string)
 	if userID == "" || len(userID) > maxUserID {
-		return "", fmt.Errorf("%w: the ID token has no claim %s", ErrRefused, s.options.UserClaim)
+		return SignedIn{}, fmt.Errorf("%w: the ID token has no claim %s", ErrRefused, s.options.UserClaim)
 	}
-	return userID, nil
+	return SignedIn{UserID: userID, MobileID: s.byMobileID(claims)}, nil
+}
+
+// byMobileID reports whether the claims say that a mobile ID was signed in with: acr, or
+// one of amr (OpenID Connect Core 1.0 section 2).
+func (s *SignIn) byMobileID(claims map[string]any) bool {
+	acr, _ := claims["acr"].(string)
+	if slices.Contains(s.options.MobileIDACR, acr) {
+		return true
+	}
+	amr, _ := claims["amr"].([]any)
+	return slices.ContainsFunc(amr, func(one any) bool {
+		text, _ := one.(string)
+		return slices.Contains(s.options.MobileIDACR, text)
+	})
 }
 
 // reach reads the provider's discovery document, once.

@@ -117,7 +117,7 @@ func begin(t *testing.T, p *provider, s *SignIn) *http.Cookie {
 	return cookie
 }
 
-func finish(t *testing.T, s *SignIn, cookie *http.Cookie, query url.Values) (user, then string, err error) {
+func finish(t *testing.T, s *SignIn, cookie *http.Cookie, query url.Values) (SignedIn, error) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, CallbackPath+"?"+query.Encode(), nil)
 	if cookie != nil {
@@ -130,10 +130,38 @@ func TestSignIn(t *testing.T) {
 	p := newProvider(t)
 	s := signIn(t, p)
 	cookie := begin(t, p, s)
-	user, then, err := finish(t, s, cookie, url.Values{"code": {"the-code"}, "state": {p.query.Get("state")}})
+	in, err := finish(t, s, cookie, url.Values{"code": {"the-code"}, "state": {p.query.Get("state")}})
 	require.NoError(t, err)
-	require.Equal(t, "anna", user)
-	require.Equal(t, "/mobile-ids", then)
+	require.Equal(t, SignedIn{UserID: "anna", Then: "/mobile-ids"}, in)
+}
+
+// The provider may say that a mobile ID was signed in with.
+func TestSignInWithAMobileID(t *testing.T) {
+	p := newProvider(t)
+	s := signIn(t, p)
+	s.options.MobileIDACR = []string{"urn:example:mobile"}
+	for _, row := range []struct {
+		name   string
+		claim  string
+		value  any
+		mobile bool
+	}{
+		{"nothing is said", "other", "urn:example:mobile", false},
+		{"acr", "acr", "urn:example:mobile", true},
+		{"another acr", "acr", "urn:example:card", false},
+		{"acr that is no text", "acr", 7, false},
+		{"amr", "amr", []any{"pwd", "urn:example:mobile"}, true},
+		{"another amr", "amr", []any{"pwd"}, false},
+		{"amr that is no list", "amr", "urn:example:mobile", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			p.claims = func(c map[string]any) { c[row.claim] = row.value }
+			cookie := begin(t, p, s)
+			in, err := finish(t, s, cookie, url.Values{"code": {"the-code"}, "state": {p.query.Get("state")}})
+			require.NoError(t, err)
+			require.Equal(t, row.mobile, in.MobileID)
+		})
+	}
 }
 
 // Whatever comes back that is not the answer to this sign-in makes nobody signed in.
@@ -182,9 +210,9 @@ func TestRefused(t *testing.T) {
 				test.query(query)
 			}
 			p.claims, p.sign = test.claims, test.sign
-			user, _, err := finish(t, s, cookie, query)
+			in, err := finish(t, s, cookie, query)
 			require.ErrorIs(t, err, ErrRefused)
-			require.Empty(t, user)
+			require.Empty(t, in.UserID)
 		})
 	}
 }

@@ -27,12 +27,44 @@ type lockPage struct {
 	shownID
 	Certificates []shownCertificate // that would be revoked
 	Encryption   bool               // there is one for encryption
+	WayIn        wayIn
 	ThenGet      bool
 	Form         string // sealed
 	FormTime     time.Duration
 	AskReason    bool
 	Reasons      []lockReason
 	Again        bool // Next was pressed, and may not have been taken
+}
+
+// wayIn says whether the user signed in with what is about to be locked.
+type wayIn string
+
+// Whoever signed in with a mobile ID may have no other way in once it is locked.
+const (
+	thisOne  wayIn = "this" // it is the only one that the user has
+	someOne  wayIn = "some" // it may have been another one
+	otherWay wayIn = ""
+)
+
+// wayInOf looks at how the session began.
+func (p *Pages) wayInOf(v *visit) (wayIn, error) {
+	if v.session.Method != byMobileID {
+		return otherWay, nil
+	}
+	all, err := p.Desk.MobileIDs(v.ctx(), v.user())
+	if err != nil {
+		return otherWay, err
+	}
+	active := 0
+	for _, m := range all {
+		if m.State == mobileid.Active {
+			active++
+		}
+	}
+	if active > 1 {
+		return someOne, nil
+	}
+	return thisOne, nil
 }
 
 // lockReason is a reason in plain words.
@@ -74,6 +106,10 @@ func (p *Pages) lockForm(v *visit) {
 		return
 	}
 	page := lockPage{shownID: shown(m), ThenGet: p.Desk.CanGet() && v.r.URL.Query().Get("then") == thenGet}
+	if page.WayIn, err = p.wayInOf(v); err != nil {
+		v.fail(err)
+		return
+	}
 	for _, c := range m.Open() {
 		kept := shownCertificate{c, use(c)}
 		page.Certificates = append(page.Certificates, kept)

@@ -26,6 +26,7 @@ type signInPage struct {
 const (
 	byPassword = "password"
 	byOpenID   = "openid"
+	byMobileID = "mobileID" // by OpenID, too
 )
 
 func (p *Pages) showSignIn(w http.ResponseWriter, r *http.Request) {
@@ -98,7 +99,7 @@ func (p *Pages) beginOpenID(w http.ResponseWriter, r *http.Request) {
 
 func (p *Pages) finishOpenID(w http.ResponseWriter, r *http.Request) {
 	v := &visit{p: p, w: w, r: r}
-	userID, then, err := p.OpenID.Finish(w, r)
+	in, err := p.OpenID.Finish(w, r)
 	switch {
 	case errors.Is(err, openid.ErrRefused):
 		p.Log.Info("Sign-in by OpenID was refused", zap.Error(err))
@@ -106,8 +107,10 @@ func (p *Pages) finishOpenID(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		p.Log.Warn("OpenID provider is not reached", zap.Error(err))
 		v.show(http.StatusServiceUnavailable, "unavailable", nil)
+	case in.MobileID:
+		p.begin(v, in.UserID, byMobileID, in.Then)
 	default:
-		p.begin(v, userID, byOpenID, then)
+		p.begin(v, in.UserID, byOpenID, in.Then)
 	}
 }
 
