@@ -236,7 +236,7 @@ func invite(w io.Writer, s *stack.Stack) {
 	fmt.Fprintf(w, `
 Running. Stop with Ctrl-C.
 
-  Self-Service     %[12]s  sign in as anna, bert or carl with the password %[13]q
+  Self-Service     %[12]s  sign in as anna, bert, carl or eva with the password %[13]q
   Temporal Web UI  %[1]s
   Temporal         %[2]s
   CRL and OCSP     %[3]s

@@ -225,10 +225,10 @@ func (w *window) heading() string {
 }
 
 func withoutScript(t *testing.T, in *installation) {
-	require.NoError(t, in.Add(t.Context(), "eva", "Eva Ek", "mid-2002"))
+	require.NoError(t, in.Add(t.Context(), "frida", "Frida Falk", "mid-2002"))
 	w := open(t, in.url)
 	w.withoutScript()
-	w.signIn("eva")
+	w.signIn("frida")
 	w.press("Lock mobile ID")
 	w.sees("Lock this mobile ID?")
 	w.press("Next")
