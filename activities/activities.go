@@ -65,6 +65,8 @@ func (a *Activities) Register(registry worker.ActivityRegistry) {
 		AwaitPublicationName: a.AwaitPublication,
 		RecordExitName:       a.RecordExit,
 		ValidateGetName:      a.ValidateGet,
+		FindUnfinishedName:   a.FindUnfinished,
+		FindEndedName:        a.FindEnded,
 	} {
 		registry.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
 	}
@@ -81,9 +83,6 @@ func (a *Activities) Register(registry worker.ActivityRegistry) {
 		ActivateMobileIDName:    a.ActivateMobileID,
 		AbandonMobileIDName:     a.AbandonMobileID,
 		AwaitNoneLiveName:       a.AwaitNoneLive,
-
-		FindUnfinishedName: a.FindUnfinished,
-		FindEndedName:      a.FindEnded,
 	} {
 		registry.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
 	}
