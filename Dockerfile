@@ -5,8 +5,9 @@
 #   docker run --entrypoint /starter mobileid setup        the command line
 #
 # Settings come as MOBILEID_* and TEMPORAL_* variables or as a file that MOBILEID_CONFIG names; secrets as mounted
-# files that settings name. What must outlive the container lies in /var/lib/mobileid (keys) and, for the development
-# CA only, /var/lib/devca.
+# files that settings name. What must outlive the container lies in /var/lib/mobileid and /var/lib/keyset (keys) and, for
+# development only, /var/lib/devca and /var/lib/messaging. TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID together
+# give the worker a version.
 
 # Not tried: no container engine was at hand. The tag follows the Go version that the project is tested with.
 FROM golang:1.26.8-bookworm AS build
@@ -20,9 +21,9 @@ RUN go mod download
 
 COPY . .
 RUN go build -trimpath -buildvcs=false -ldflags='-s -w' -o /out/ ./worker ./starter \
- && mkdir -p /out/lib/mobileid /out/lib/devca /out/tmp \
+ && mkdir -p /out/lib/mobileid /out/lib/keyset /out/lib/devca /out/lib/messaging /out/tmp \
  && echo 'mobileid:x:65532:65532::/var/lib/mobileid:/worker' >/out/passwd \
- && chmod 0700 /out/lib/mobileid /out/lib/devca
+ && chmod 0700 /out/lib/*
 
 # No shell, no package manager, no other user: nothing in it but what is named here.
 FROM scratch
@@ -39,6 +40,8 @@ WORKDIR /var/lib/mobileid
 ENV MOBILEID_WORKER_HEALTH_ADDRESS=0.0.0.0:8081 \
     MOBILEID_LOG_FORMAT=json
 EXPOSE 8081
+# There is no shell to ask with: starter does. Containers of starter's own servers say what they answer.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["/starter", "healthcheck", "http://127.0.0.1:8081/readyz"]
 # Long enough for worker.stop_timeout: docker stop --time 40
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/worker"]

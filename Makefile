@@ -210,16 +210,21 @@ SECRETS := .secrets
 # The folder is closed and its files are not: containers read them as users of their own. Kept when they are there,
 # because the databases were made with them. Not below .dev/, which `make clean` removes while the volumes stay.
 .PHONY: secrets
-secrets: ## random passwords for docker-compose.yml, once, in .secrets/
+secrets: ## random passwords and a TLS certificate for docker-compose.yml, once, in .secrets/
+	@command -v openssl >/dev/null || { echo 'openssl is not installed'; exit 1; }
 	@mkdir -p -m 0700 $(SECRETS)
 	@echo '*' >$(SECRETS)/.gitignore
 	@random() { od -An -v -tx1 -N24 /dev/urandom | tr -d ' \n'; }; \
 	  cd $(SECRETS); umask 022; \
-	  for name in postgres_password temporal_password mobileid_password; do \
+	  for name in postgres_password temporal_password mobileid_password grafana_password; do \
 	    [[ -s $$name ]] || random >$$name; \
 	  done; \
-	  echo "postgres://mobileid:$$(cat mobileid_password)@postgres:5432/mobileid?sslmode=disable" >mobileid_dsn
-	@echo 'the passwords are in $(SECRETS)/'
+	  echo "postgres://mobileid:$$(cat mobileid_password)@postgres:5432/mobileid?sslmode=disable" >mobileid_dsn; \
+	  [[ -s serve_certificate.pem && -s serve_key.pem ]] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+	    -subj '/CN=mobileid Self-Service' -addext 'subjectAltName=DNS:localhost,DNS:serve,IP:127.0.0.1' -days 365 \
+	    -keyout serve_key.pem -out serve_certificate.pem 2>openssl.log || { cat openssl.log; exit 1; }; \
+	  rm -f openssl.log; chmod 0644 serve_key.pem
+	@echo 'they are in $(SECRETS)/'
 
 # --- clean up -------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"text/tabwriter"
 
@@ -91,14 +92,20 @@ their time are kept.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	var ifMissing bool
+	create := &cobra.Command{
+		Use: "create", Short: "Make the file with one new key; one that is there is kept", Args: cobra.NoArgs,
+		RunE: p.onKeyset(func(file string, _ []string) error {
+			_, err := encryption.Create(file)
+			if ifMissing && errors.Is(err, fs.ErrExist) {
+				return nil
+			}
+			return err
+		}),
+	}
+	create.Flags().BoolVar(&ifMissing, "if-missing", false, "a file that is there is no error")
 	cmd.AddCommand(
-		&cobra.Command{
-			Use: "create", Short: "Make the file with one new key; one that is there is kept", Args: cobra.NoArgs,
-			RunE: p.onKeyset(func(file string, _ []string) error {
-				_, err := encryption.Create(file)
-				return err
-			}),
-		},
+		create,
 		&cobra.Command{
 			Use: "rotate", Short: "Add a new key, which decodes, and is not encrypted under yet", Args: cobra.NoArgs,
 			RunE: p.onKeyset(func(file string, _ []string) error {

@@ -428,6 +428,7 @@ func TestKeysetCommands(t *testing.T) {
 		{"none yet", []string{"codec", "keyset", "rotate", "--encryption.keyset_file", file}, exitError, "no such file"},
 		{"create", []string{"codec", "keyset", "create", "--encryption.keyset_file", file}, exitDone, "AesGcmKey  yes       yes"},
 		{"create again", []string{"codec", "keyset", "create", "--encryption.keyset_file", file}, exitError, "is there already, and is kept"},
+		{"create if missing", []string{"codec", "keyset", "create", "--if-missing", "--encryption.keyset_file", file}, exitDone, "AesGcmKey  yes       yes"},
 		{"rotate", []string{"codec", "keyset", "rotate", "--encryption.keyset_file", file}, exitDone, "AesGcmKey  no        yes"},
 		{"promote which", []string{"codec", "keyset", "promote", "--encryption.keyset_file", file}, exitUsage, "accepts 1 arg"},
 		{"promote no number", []string{"codec", "keyset", "promote", "newest", "--encryption.keyset_file", file}, exitUsage, "must be a number"},

@@ -42,6 +42,7 @@ its section messaging, the address that is printed as url, and from the folder
 	}
 	cmd.Flags().StringVar(&options.Dir, "dir", ".dev/messaging", "its folder; one process owns it")
 	cmd.Flags().StringVar(&options.Address, "address", "127.0.0.1:0", "where it is served, over TLS")
+	cmd.Flags().StringSliceVar(&options.Server.ServerNames, "name", nil, "further names in its certificate, which the worker's callback_address may share")
 	cmd.Flags().StringVar(&options.Server.CallbackURL, "callback-url", "", "where it calls back (default: where it did last)")
 	cmd.Flags().StringVar(&options.Server.CallbackCAFile, "callback-ca", "", "PEM file with what vouches for that (default: the system's trust store)")
 	return cmd

@@ -96,6 +96,9 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if w.deployment, err = config.Deployment(); err != nil {
+		return err
+	}
 	keyset, err := encryption.Configured(c.Encryption, func(err error) {
 		log.Error("Changed keyset file is of no use; the keys from before stay in use", zap.Error(err))
 	})
@@ -128,6 +131,8 @@ type worker struct {
 	settings activities.Settings
 	get      *activities.Get // nil if Get mobile ID is not configured
 	mails    *notify.Sender  // nil if it serves CAs alone
+
+	deployment sdkworker.DeploymentOptions // which version this is; usually none
 }
 
 // dial connects to Temporal, or says within a few seconds that it cannot.
@@ -280,6 +285,7 @@ func (w worker) pollers(fatal func(error)) map[string]sdkworker.Worker {
 		// after the end of a worker is answered by another one.
 		StickyScheduleToStartTimeout: stickyTimeout,
 		DisableRegistrationAliasing:  true,
+		DeploymentOptions:            w.deployment,
 		OnFatalError:                 fatal,
 	}
 	a := &activities.Activities{CAs: w.cas, Settings: w.settings}
@@ -317,6 +323,9 @@ func profiles() http.Handler {
 // startFields say what this worker runs with, without any secret.
 func (w worker) startFields(queues []string) []zap.Field {
 	fields := []zap.Field{zap.Strings("taskQueues", queues), zap.Strings("cas", names(w.cas))}
+	if w.deployment.UseVersioning {
+		fields = append(fields, zap.String("deployment", w.deployment.Version.DeploymentName), zap.String("build", w.deployment.Version.BuildID))
+	}
 	if w.store == nil {
 		return fields
 	}

@@ -25,6 +25,7 @@ const anyPhone = "@tmp"
 // [Server.TLSConfig].
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("POST "+BasePath+"/rest/command/provision", s.forClient(s.serveProvision))
 	mux.HandleFunc("POST "+BasePath+"/rest/command/certificate", s.forClient(s.serveCertificate))
 	mux.HandleFunc("PUT "+BasePath+callbackURLPath, s.forClient(s.serveCallbackURL))
