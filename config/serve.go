@@ -24,6 +24,7 @@ type Serve struct {
 	AddressHeader   string        `mapstructure:"address_header" doc:"header in which the proxy, and nobody else, gives the address of the client, for example X-Real-IP; empty: the address of the connection"`
 	SignIn          string        `mapstructure:"sign_in" doc:"password (of the store's users, see 'starter password') or openid"`
 	OpenID          OpenID        `mapstructure:"openid" doc:"OpenID Connect, for sign_in openid"`
+	API             API           `mapstructure:"api" doc:"JSON API for other backends, at /api/v1; its callers bring tokens of the provider of serve.openid"`
 	IdleTimeout     time.Duration `mapstructure:"idle_timeout" doc:"a session ends when nobody uses it for so long"`
 	SessionTimeout  time.Duration `mapstructure:"session_timeout" doc:"a session ends after so long, used or not"`
 	FormTimeout     time.Duration `mapstructure:"form_timeout" doc:"how long the Next of a form counts"`
@@ -43,12 +44,20 @@ type OpenID struct {
 	MobileIDACR      []string `mapstructure:"mobile_id_acr" doc:"values of the claims acr and amr that mean signed in with a mobile ID: who locks it is warned that it may have been the only way in"`
 }
 
+// API is the JSON API. It takes the issuer and the user's claim from OpenID, however
+// people sign in.
+type API struct {
+	Audience string `mapstructure:"audience" doc:"that access tokens must be for, not the client_id of the sign-in; empty: there is no API"`
+	Scope    string `mapstructure:"scope" doc:"that they must have"`
+}
+
 func defaultServe() Serve {
 	return Serve{
 		Address:        "127.0.0.1:8082",
 		FormKeyFile:    ".dev/serve.key",
 		SignIn:         SignInPassword,
 		OpenID:         OpenID{Scopes: []string{"openid"}, UserClaim: "sub", MobileIDACR: []string{}},
+		API:            API{Scope: "mobile-id"},
 		IdleTimeout:    30 * time.Minute,
 		SessionTimeout: 8 * time.Hour,
 		FormTimeout:    30 * time.Minute,
@@ -98,6 +107,9 @@ func (s Serve) check(f *Faults) {
 	if s.SignIn == SignInOpenID {
 		s.OpenID.check(f)
 	}
+	if s.API.Audience != "" {
+		s.API.check(f, s.OpenID)
+	}
 	for key, value := range map[string]time.Duration{
 		"idle_timeout": s.IdleTimeout, "session_timeout": s.SessionTimeout, "form_timeout": s.FormTimeout,
 	} {
@@ -115,10 +127,27 @@ func (s Serve) check(f *Faults) {
 	}
 }
 
-func (o OpenID) check(f *Faults) {
+func (a API) check(f *Faults, o OpenID) {
+	if !o.issuerIsURL() {
+		f.add("serve.openid.issuer", "must be an https URL, for serve.api")
+	}
+	required(f, "serve.openid.user_claim", o.UserClaim)
+	if a.Audience == o.ClientID {
+		f.add("serve.api.audience", "must not be serve.openid.client_id: ID tokens are for signing in")
+	}
+	if a.Scope == "" || strings.ContainsAny(a.Scope, " \"\\\t\n") {
+		f.add("serve.api.scope", "must be one scope")
+	}
+}
+
+func (o OpenID) issuerIsURL() bool {
 	u, err := url.Parse(o.Issuer)
 	loopback := err == nil && net.ParseIP(u.Hostname()).IsLoopback()
-	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && loopback)
+}
+
+func (o OpenID) check(f *Faults) {
+	if !o.issuerIsURL() {
 		f.add("serve.openid.issuer", "must be an https URL")
 	}
 	required(f, "serve.openid.client_id", o.ClientID)

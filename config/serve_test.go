@@ -23,6 +23,10 @@ func TestServeFaults(t *testing.T) {
 		{"no client", `{sign_in: openid, openid: {issuer: "https://id.example.com"}}`, "serve.openid.client_id is missing"},
 		{"scopes without openid", `{sign_in: openid, openid: {issuer: "https://id.example.com", client_id: c, scopes: [profile]}}`, "serve.openid.scopes must begin with openid"},
 		{"a provider", `{sign_in: openid, openid: {issuer: "https://id.example.com", client_id: c}}`, ""},
+		{"an API without a provider", `{api: {audience: a}}`, "serve.openid.issuer must be an https URL, for serve.api"},
+		{"an API for ID tokens", `{api: {audience: c}, openid: {issuer: "https://id.example.com", client_id: c}}`, "serve.api.audience must not be"},
+		{"an API for every token", `{api: {audience: a, scope: ""}, openid: {issuer: "https://id.example.com"}}`, "serve.api.scope must be one scope"},
+		{"an API, and passwords", `{api: {audience: a}, openid: {issuer: "https://id.example.com"}}`, ""},
 		{"a header that is none", `{address_header: "x real ip"}`, "serve.address_header must be"},
 		{"no rate", `{rate: 0}`, "serve.rate must be at least 1"},
 	} {

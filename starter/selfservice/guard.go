@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
+
+	"mobileid/starter/selfservice/api"
 )
 
 const (
@@ -27,6 +29,9 @@ const securityPolicy = "default-src 'none'; style-src 'self'; script-src 'self';
 // other sites' pages change nothing here.
 func (s *Server) guard(next http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
+	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, r, http.StatusForbidden, "a page of another site may not do this")
+	}))
 	next = crossOrigin.Handler(next)
 	next = s.headers(next)
 	next = s.limited(next)
@@ -59,7 +64,7 @@ func (s *Server) limited(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if probe := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"; !probe && !limits.allow(s.address(r), time.Now()) {
 			w.Header().Set("Retry-After", "10")
-			http.Error(w, "too many requests", http.StatusTooManyRequests)
+			refuse(w, r, http.StatusTooManyRequests, "too many requests")
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -121,7 +126,7 @@ func (s *Server) logged(next http.Handler) http.Handler {
 				}
 				s.log.Error("Request panicked", zap.String("route", route(r)), zap.Stack("stack"))
 				if !counted.wrote {
-					http.Error(counted, "this page is broken", http.StatusInternalServerError)
+					refuse(counted, r, http.StatusInternalServerError, "this page is broken")
 				}
 			}
 			s.log.Info("Request", zap.String("method", r.Method), zap.String("route", route(r)), zap.Int("status", counted.code),
@@ -129,6 +134,15 @@ func (s *Server) logged(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(counted, r)
 	})
+}
+
+// refuse answers what no handler is asked for: programs in their way, people in words.
+func refuse(w http.ResponseWriter, r *http.Request, code int, words string) {
+	if strings.HasPrefix(r.URL.Path, api.Root) {
+		api.Refuse(w, code, words)
+		return
+	}
+	http.Error(w, words, code)
 }
 
 // route is the pattern that a request matched.

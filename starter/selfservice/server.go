@@ -6,10 +6,11 @@
 //	seal/     what forms carry, sealed
 //	desk/     what a user can do and see, whatever it is shown with
 //	pages/    desk in a browser
+//	api/      desk for programs
+//	streams/  how many event streams may be open
 //
-// Another way to show the desk, a JSON API say, is one more package beside pages that
-// registers its routes in [New]; the limits, the headers and the log of this package
-// hold for it, too.
+// The limits, the headers and the log of this package hold for the pages and the API
+// alike.
 package selfservice
 
 import (
@@ -28,11 +29,13 @@ import (
 	"mobileid/activities/identitymanager"
 	"mobileid/config"
 	starter "mobileid/starter/client"
+	"mobileid/starter/selfservice/api"
 	"mobileid/starter/selfservice/desk"
 	"mobileid/starter/selfservice/openid"
 	"mobileid/starter/selfservice/pages"
 	"mobileid/starter/selfservice/seal"
 	"mobileid/starter/selfservice/session"
+	"mobileid/starter/selfservice/streams"
 	"mobileid/workflows"
 )
 
@@ -85,9 +88,10 @@ func New(c config.Config, store *identitymanager.Store, temporal client.Client, 
 		}
 		d.Gets = starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(hashKey), failures)
 	}
+	open := streams.New(c.Serve.Streams)
 	options := pages.Options{
 		Desk: d, Key: key, FormTime: c.Serve.FormTimeout, AskReason: c.Serve.AskReason, Contact: c.Mail.Contact,
-		Streams: c.Serve.Streams, Address: s.address, Stopping: s.stopping, Log: log,
+		Streams: open, Address: s.address, Stopping: s.stopping, Log: log,
 		Sessions: session.New(session.Options{Store: store, Secure: c.Serve.Secure(), Idle: c.Serve.IdleTimeout, Lifetime: c.Serve.SessionTimeout}),
 	}
 	if c.Serve.SignIn == config.SignInOpenID {
@@ -108,6 +112,11 @@ func New(c config.Config, store *identitymanager.Store, temporal client.Client, 
 	})
 	mux.HandleFunc("GET /readyz", s.ready)
 	shown.Register(mux)
+	if c.Serve.API.Audience == "" {
+		mux.HandleFunc(api.Root, api.NotFound)
+	} else {
+		api.New(api.Options{Desk: d, Tokens: s.tokens(), Scope: c.Serve.API.Scope, Streams: open, Stopping: s.stopping, Log: log}).Register(mux)
+	}
 	s.handler = s.guard(mux)
 	if o.Trace != nil {
 		s.handler = o.Trace(s.handler)
@@ -129,6 +138,15 @@ func (s *Server) openID(key []byte) (*openid.SignIn, error) {
 		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: secret, Scopes: o.Scopes, UserClaim: o.UserClaim, MobileIDACR: o.MobileIDACR,
 		PublicURL: s.config.Serve.URL(), Secure: s.config.Serve.Secure(),
 	}, sealer), nil
+}
+
+// tokens reads who calls the API. Its tokens are for the API alone: another audience
+// than the sign-in's.
+func (s *Server) tokens() *openid.Tokens {
+	c := s.config.Serve
+	return openid.NewTokens(openid.TokenOptions{
+		Issuer: c.OpenID.Issuer, Audience: c.API.Audience, Scope: c.API.Scope, UserClaim: c.OpenID.UserClaim,
+	})
 }
 
 // Handler is all of it.

@@ -58,12 +58,25 @@ type Options struct {
 
 // SignIn signs in with one provider.
 type SignIn struct {
+	*remote
 	options Options
 	sealer  *seal.Sealer
-	client  *http.Client
+}
+
+// remote is a provider, and how it is reached.
+type remote struct {
+	issuer string
+	client *http.Client
 
 	mu       sync.Mutex
 	provider *oidc.Provider // once it was reached
+}
+
+func newRemote(issuer string, client *http.Client) *remote {
+	if client == nil {
+		client = &http.Client{Timeout: callTimeout}
+	}
+	return &remote{issuer: issuer, client: client}
 }
 
 // flow is what a sign-in began with.
@@ -77,11 +90,7 @@ type flow struct {
 // New makes a SignIn. The provider is reached when somebody signs in, so that
 // Self-Service starts without it.
 func New(options Options, sealer *seal.Sealer) *SignIn {
-	client := options.Client
-	if client == nil {
-		client = &http.Client{Timeout: callTimeout}
-	}
-	return &SignIn{options: options, sealer: sealer, client: client}
+	return &SignIn{remote: newRemote(options.Issuer, options.Client), options: options, sealer: sealer}
 }
 
 // Begin sends the browser to the provider. then is where the user wanted to go.
@@ -182,19 +191,19 @@ func (s *SignIn) byMobileID(claims map[string]any) bool {
 }
 
 // reach reads the provider's discovery document, once.
-func (s *SignIn) reach(ctx context.Context) (*oidc.Provider, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.provider != nil {
-		return s.provider, nil
+func (r *remote) reach(ctx context.Context) (*oidc.Provider, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.provider != nil {
+		return r.provider, nil
 	}
 	// The provider keeps the client of this context for the keys, which it reads later.
-	ctx = oidc.ClientContext(context.WithoutCancel(ctx), s.client)
-	provider, err := oidc.NewProvider(ctx, s.options.Issuer)
+	ctx = oidc.ClientContext(context.WithoutCancel(ctx), r.client)
+	provider, err := oidc.NewProvider(ctx, r.issuer)
 	if err != nil {
 		return nil, fmt.Errorf("reach the OpenID provider: %w", err)
 	}
-	s.provider = provider
+	r.provider = provider
 	return provider, nil
 }
 

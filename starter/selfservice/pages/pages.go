@@ -24,6 +24,7 @@ import (
 	"mobileid/starter/selfservice/openid"
 	"mobileid/starter/selfservice/seal"
 	"mobileid/starter/selfservice/session"
+	"mobileid/starter/selfservice/streams"
 )
 
 // Options are what the pages are made of.
@@ -36,7 +37,7 @@ type Options struct {
 	FormTime  time.Duration      // how long the Next of a form counts
 	AskReason bool
 	Contact   string // whom to ask, for people
-	Streams   int    // event streams at once
+	Streams   *streams.Limit
 	// Address is where a request comes from, for the limits of signing in.
 	Address func(*http.Request) string
 	// Stopping is closed when the server stops, for event streams to end.
@@ -50,7 +51,6 @@ type Pages struct {
 	Options
 	forms    *seal.Sealer // what a form was shown for
 	accepted *seal.Sealer // that Next was accepted, in the address of a progress page
-	streams  *streams
 	render   *renderer
 }
 
@@ -62,7 +62,7 @@ func New(options Options) (*Pages, error) {
 	if options.Log == nil {
 		options.Log = zap.NewNop()
 	}
-	p := &Pages{Options: options, streams: newStreams(options.Streams)}
+	p := &Pages{Options: options}
 	var err error
 	if p.forms, err = seal.New(options.Key, "form", options.Clock); err != nil {
 		return nil, err

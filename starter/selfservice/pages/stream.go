@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"mobileid/starter/selfservice/session"
@@ -25,42 +24,7 @@ const (
 	streamLook = 10 * time.Second
 	// streamWrite is how long a write may take.
 	streamWrite = 10 * time.Second
-
-	// streamsOfSession is how many pages one session can have kept up to date at once.
-	streamsOfSession = 6
 )
-
-// streams counts the open event streams.
-type streams struct {
-	most int
-
-	mu    sync.Mutex
-	all   int
-	their map[string]int
-}
-
-func newStreams(most int) *streams { return &streams{most: most, their: map[string]int{}} }
-
-// open counts one more, unless there are too many.
-func (s *streams) open(sessionID string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all >= s.most || s.their[sessionID] >= streamsOfSession {
-		return false
-	}
-	s.all++
-	s.their[sessionID]++
-	return true
-}
-
-func (s *streams) close(sessionID string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all--
-	if s.their[sessionID]--; s.their[sessionID] == 0 {
-		delete(s.their, sessionID)
-	}
-}
 
 // fragment is the part of a page that changes.
 type fragment struct {
@@ -73,12 +37,12 @@ type fragment struct {
 // stream sends the part of a page that changes, whenever it has changed, as server-sent
 // events: "progress" with the new part, "line" with what to say of it, and "over".
 func (p *Pages) stream(v *visit, read func() (fragment, error)) {
-	if !p.streams.open(v.session.ID) {
+	if !p.Streams.Open(v.session.ID) {
 		v.w.Header().Set("Retry-After", "60")
 		http.Error(v.w, "too many pages are open", http.StatusServiceUnavailable)
 		return
 	}
-	defer p.streams.close(v.session.ID)
+	defer p.Streams.Close(v.session.ID)
 	out := http.NewResponseController(v.w)
 	v.w.Header().Set("Content-Type", "text/event-stream")
 	v.w.Header().Set("X-Accel-Buffering", "no") // proxies are not to collect

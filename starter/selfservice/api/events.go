@@ -1,0 +1,87 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+const (
+	streamPoll  = 1500 * time.Millisecond // how often the state is looked at
+	streamBeat  = 20 * time.Second        // how often a line is sent although nothing changes
+	streamLook  = 10 * time.Second        // how often it is looked whether the user may still look
+	streamTime  = 10 * time.Minute        // how long one stream lasts, at most as long as the token
+	streamWrite = 10 * time.Second        // how long a write may take
+)
+
+// events sends where the lock stands whenever that changes, as server-sent events
+// "lock" with what status answers, and "over" when nothing more is to come. A stream that
+// ends without "over" is to be opened again.
+func (a *API) events(c *call) {
+	if _, err := a.Desk.MobileID(c.ctx(), c.user(), c.id()); err != nil {
+		c.fail(err)
+		return
+	}
+	who := "user " + c.user()
+	if !a.Streams.Open(who) {
+		c.w.Header().Set("Retry-After", "60")
+		Refuse(c.w, http.StatusServiceUnavailable, "too many event streams are open")
+		return
+	}
+	defer a.Streams.Close(who)
+	out := http.NewResponseController(c.w)
+	c.w.Header().Set("Content-Type", "text/event-stream")
+	c.w.Header().Set("X-Accel-Buffering", "no") // proxies are not to collect
+	send := func(text string) bool {
+		_ = out.SetWriteDeadline(time.Now().Add(streamWrite))
+		_, err := c.w.Write([]byte(text))
+		return err == nil && out.Flush() == nil
+	}
+	if !send("retry: 5000\n\n") {
+		return
+	}
+	ticker := time.NewTicker(streamPoll)
+	defer ticker.Stop()
+	end := time.NewTimer(min(streamTime, time.Until(c.caller.Until)))
+	defer end.Stop()
+	var last []byte
+	sent, looked := time.Now(), time.Now()
+	for {
+		if time.Since(looked) >= streamLook {
+			looked = time.Now()
+			if a.Desk.Entitled(c.ctx(), c.user()) != nil {
+				return
+			}
+		}
+		// What cannot be read now is left as it was.
+		if p, err := a.Desk.Progress(c.ctx(), c.user(), c.id()); err == nil {
+			now, _ := json.Marshal(viewLock(p)) // has nothing that cannot be written
+			if !bytes.Equal(now, last) {
+				if !send("event: lock\ndata: " + string(now) + "\n\n") {
+					return
+				}
+				last, sent = now, time.Now()
+			}
+			if p.Finished() {
+				send("event: over\ndata:\n\n")
+				return
+			}
+		}
+		if time.Since(sent) >= streamBeat {
+			if !send(": still here\n\n") {
+				return
+			}
+			sent = time.Now()
+		}
+		select {
+		case <-ticker.C:
+		case <-end.C:
+			return
+		case <-c.ctx().Done():
+			return
+		case <-a.Stopping:
+			return
+		}
+	}
+}

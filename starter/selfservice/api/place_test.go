@@ -1,0 +1,299 @@
+package api
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/stretchr/testify/require"
+
+	"mobileid"
+	"mobileid/activities/identitymanager"
+	"mobileid/config"
+	"mobileid/starter/selfservice/desk"
+	"mobileid/starter/selfservice/openid"
+	"mobileid/starter/selfservice/streams"
+)
+
+// engine is the desk on a real store, with answers of the processes that a test wants.
+type engine struct {
+	*desk.Desk
+	stage  desk.Stage
+	locked time.Time
+	kept   desk.Kept
+	err    error
+	orders []desk.LockOrder // that came through
+	calls  []string
+}
+
+func (e *engine) Progress(ctx context.Context, userID, id string) (desk.Progress, error) {
+	owned, err := e.Store.Owned(ctx, userID, id)
+	if err != nil {
+		return desk.Progress{}, err
+	}
+	p := desk.Recorded(owned)
+	if p.Stage == desk.StageNone && e.stage != "" {
+		p.Stage = e.stage
+	}
+	return p, nil
+}
+
+func (e *engine) note(what, userID string, order desk.LockOrder) {
+	e.calls, e.orders = append(e.calls, what+" "+userID), append(e.orders, order)
+}
+
+func (e *engine) StartLock(_ context.Context, userID string, order desk.LockOrder) error {
+	e.note("start", userID, order)
+	return e.err
+}
+
+func (e *engine) Lock(_ context.Context, userID string, order desk.LockOrder) (desk.Locked, error) {
+	e.note("lock", userID, order)
+	return desk.Locked{LockedAt: e.locked}, e.err
+}
+
+func (e *engine) NextLock(_ context.Context, userID string, order desk.LockOrder) (desk.Locked, error) {
+	e.note("next", userID, order)
+	return desk.Locked{LockedAt: e.locked}, e.err
+}
+
+func (e *engine) CancelLock(_ context.Context, userID, mobileID, requestID string) desk.Kept {
+	e.note("cancel", userID, desk.LockOrder{MobileID: mobileID, RequestID: requestID})
+	return e.kept
+}
+
+func (e *engine) RetryLock(_ context.Context, userID, mobileID string) (bool, error) {
+	e.note("retry", userID, desk.LockOrder{MobileID: mobileID})
+	return true, e.err
+}
+
+// provider is an OpenID provider that announces every algorithm.
+type provider struct {
+	*httptest.Server
+	key *ecdsa.PrivateKey
+}
+
+func newProvider(t *testing.T) *provider {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	p := &provider{key: key}
+	mux := http.NewServeMux()
+	reply := func(w http.ResponseWriter, v any) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(v)
+	}
+	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, map[string]any{
+			"issuer": p.URL, "authorization_endpoint": p.URL, "token_endpoint": p.URL, "jwks_uri": p.URL + "/keys",
+			"id_token_signing_alg_values_supported": []string{"ES256", "HS256", "none"},
+		})
+	})
+	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k", Algorithm: "ES256", Use: "sig"}}})
+	})
+	p.Server = httptest.NewServer(mux)
+	t.Cleanup(p.Close)
+	return p
+}
+
+func (p *provider) claims(user string) map[string]any {
+	return map[string]any{
+		"iss": p.URL, "aud": "mobile-id-api", "sub": user, "scope": "profile mobile-id",
+		"exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(),
+	}
+}
+
+func signed(t *testing.T, algorithm jose.SignatureAlgorithm, key any, claims map[string]any) string {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: key}, nil)
+	require.NoError(t, err)
+	token, err := jwt.Signed(signer).Claims(claims).Serialize()
+	require.NoError(t, err)
+	return token
+}
+
+func unsigned(claims map[string]any) string {
+	text, _ := json.Marshal(claims)
+	part := base64.RawURLEncoding.EncodeToString
+	return part([]byte(`{"alg":"none"}`)) + "." + part(text) + "."
+}
+
+func (p *provider) sign(t *testing.T, claims map[string]any) string {
+	t.Helper()
+	return signed(t, jose.ES256, jose.JSONWebKey{Key: p.key, KeyID: "k"}, claims)
+}
+
+// place is the API on a real store.
+type place struct {
+	*httptest.Server
+	t        *testing.T
+	api      *API
+	engine   *engine
+	store    *identitymanager.Store
+	provider *provider
+	router   routers.Router
+	document *openapi3.T
+	seen     map[string]bool // operation and status
+}
+
+// newPlace makes one with anna and otto, a mobile ID each, and rolf without the role.
+func newPlace(t *testing.T) *place {
+	t.Helper()
+	dir := t.TempDir()
+	c := config.Default()
+	c.Store.DSN = filepath.Join(dir, "im.db")
+	c.Audit.KeyFile = filepath.Join(dir, "audit.key")
+	_, err := config.MakeKey(c.Audit.KeyFile)
+	require.NoError(t, err)
+	store, err := identitymanager.Configured(t.Context(), c)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = store.Close() })
+	require.NoError(t, store.Migrate(t.Context()))
+	for _, id := range []string{"anna", "otto", "rolf"} {
+		user := mobileid.User{ID: id, Active: true, Roles: []string{mobileid.SelfServiceRole}}
+		if id == "rolf" {
+			user.Roles = nil
+		}
+		require.NoError(t, store.PutUser(t.Context(), user, id+"@example.com"))
+		serial := map[string]string{"anna": "a1", "otto": "a2", "rolf": "a3"}[id]
+		require.NoError(t, store.CreateMobileID(t.Context(), mobileid.MobileID{
+			ID: "mid-" + id, Name: "Phone of " + id, Owner: user, State: mobileid.Active, Certificates: []mobileid.Certificate{{
+				CertificateID: mobileid.CertificateID{Issuer: strings.Repeat("ab", 32), Serial: serial},
+				IssuerDN:      "CN=Test CA", NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), State: mobileid.CertificateValid,
+			}},
+		}))
+	}
+	p := &place{t: t, store: store, engine: &engine{Desk: &desk.Desk{Store: store}}, provider: newProvider(t), seen: map[string]bool{}}
+	p.document, err = openapi3.NewLoader().LoadFromData(document)
+	require.NoError(t, err)
+	p.router, err = gorillamux.NewRouter(p.document)
+	require.NoError(t, err)
+	p.api = New(Options{
+		Desk: p.engine, Scope: "mobile-id", Streams: streams.New(100), Stopping: make(chan struct{}),
+		Tokens: openid.NewTokens(openid.TokenOptions{Issuer: p.provider.URL, Audience: "mobile-id-api", Scope: "mobile-id", UserClaim: "sub"}),
+	})
+	mux := http.NewServeMux()
+	p.api.Register(mux)
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, 16<<10)
+		mux.ServeHTTP(w, r)
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+func (p *place) token(user string) string { return p.provider.sign(p.t, p.provider.claims(user)) }
+
+// request makes one; a method, a path after /api/v1, and headers as name and value.
+func (p *place) request(token, method, path, body string, headers ...string) *http.Request {
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(p.t.Context(), method, p.URL+base+path, strings.NewReader(body))
+	require.NoError(p.t, err)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	return r
+}
+
+// do sends a request, and checks the answer against the document.
+func (p *place) do(r *http.Request) (*http.Response, string) {
+	p.t.Helper()
+	response, err := p.Client().Do(r)
+	require.NoError(p.t, err)
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(p.t, err)
+	if response.StatusCode >= http.StatusBadRequest {
+		require.Equal(p.t, "application/problem+json", response.Header.Get("Content-Type"), string(text))
+		p.requireSchema("Problem", text)
+	}
+	p.requireDocumented(r, response, text)
+	return response, string(text)
+}
+
+func (p *place) requireDocumented(r *http.Request, response *http.Response, text []byte) {
+	p.t.Helper()
+	route, parameters, err := p.router.FindRoute(r)
+	if err != nil {
+		require.Contains(p.t, []int{http.StatusNotFound, http.StatusMethodNotAllowed}, response.StatusCode, "%s %s", r.Method, r.URL)
+		return
+	}
+	input := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: parameters, Route: route},
+		Status:                 response.StatusCode, Header: response.Header,
+		Options: &openapi3filter.Options{IncludeResponseStatus: true},
+	}
+	if response.Header.Get("Content-Type") == "text/event-stream" {
+		input.Options.ExcludeResponseBody = true // its events are checked one by one
+	}
+	input.SetBodyBytes(text)
+	require.NoError(p.t, openapi3filter.ValidateResponse(p.t.Context(), input), "%s %s: %s", r.Method, r.URL, text)
+	p.seen[route.Operation.OperationID+" "+http.StatusText(response.StatusCode)] = true
+}
+
+func (p *place) requireSchema(name string, text []byte) {
+	p.t.Helper()
+	var value any
+	require.NoError(p.t, json.Unmarshal(text, &value), string(text))
+	require.NoError(p.t, p.document.Components.Schemas[name].Value.VisitJSON(value), string(text))
+}
+
+// requireUnchanged checks that nothing reached the processes or the store.
+func (p *place) requireUnchanged() {
+	p.t.Helper()
+	require.Empty(p.t, p.engine.calls)
+	for _, id := range []string{"mid-anna", "mid-otto"} {
+		m, err := p.store.MobileID(p.t.Context(), id)
+		require.NoError(p.t, err)
+		require.Equal(p.t, mobileid.Active, m.State)
+		trail, err := p.store.AuditTrail(p.t.Context(), id)
+		require.NoError(p.t, err)
+		require.Empty(p.t, trail)
+	}
+}
+
+// lock locks a mobile ID in the store, with a revoked certificate.
+func (p *place) lock(id, owner, serial string) {
+	p.t.Helper()
+	at := time.Now().UTC().Truncate(time.Second)
+	process, decision := mobileid.Process{Name: "x", WorkflowID: "w", RunID: "r"}, mobileid.Decision{UserID: owner}
+	_, err := p.store.Lock(p.t.Context(), mobileid.LockOrder{MobileID: id, Owner: owner, Process: process, Decision: decision, RequestedAt: at})
+	require.NoError(p.t, err)
+	result := mobileid.CertificateResult{
+		CertificateID: mobileid.CertificateID{Issuer: strings.Repeat("ab", 32), Serial: serial}, IssuerDN: "CN=Test CA", NotAfter: at.Add(time.Hour), CA: "ca",
+		StatusAtCA: mobileid.StatusRevoked, Outcome: mobileid.OutcomeRevoked, Reason: mobileid.Unspecified, RevokedAt: at.Add(2 * time.Second),
+		Proof: []mobileid.Proof{{Source: mobileid.ProofFromOCSP, At: at.Add(2 * time.Second), SHA256: strings.Repeat("cd", 32)}},
+	}
+	_, err = p.store.RecordRevocations(p.t.Context(), mobileid.RevocationOrder{
+		MobileID: id, Process: process, Decision: decision, CA: "ca", Certificates: []mobileid.CertificateResult{result},
+	})
+	require.NoError(p.t, err)
+	result.StateInIM, result.VisibleAt = mobileid.CertificateRevoked, at.Add(3*time.Second)
+	_, err = p.store.Record(p.t.Context(), mobileid.Record{
+		MobileID: id, Event: mobileid.EventVisible, Process: process, CA: "ca", Certificates: []mobileid.CertificateResult{result},
+	})
+	require.NoError(p.t, err)
+}
