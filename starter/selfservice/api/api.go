@@ -7,6 +7,10 @@
 // looks as if it were not there. Errors are problem details (RFC 9457) with the types of
 // the refusals of package mobileid, and a few of the API's own.
 //
+// That the mobile ID is the user's is seen in Identity Manager before anything is
+// started or told, so that no Next is taken while that is away: the pages can, because
+// their form was shown before.
+//
 // Idempotency-Key makes a repeated decision the same decision. The first one counts; what
 // a repeat says otherwise, its reason say, is not compared.
 package api

@@ -36,6 +36,7 @@ func TestInBrowser(t *testing.T) {
 		{"Identity Manager is slow", identityManagerSlow},
 		{"the CA is away", caAway},
 		{"by keyboard", byKeyboard},
+		{"by API", byAPI},
 		{"no worker", noWorker},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, in) })
