@@ -55,7 +55,7 @@ type Record struct {
 	Failure      *Failure            `json:"failure,omitempty"` // abandoned: why
 	CA           string              `json:"ca,omitempty"`
 	Certificates []CertificateResult `json:"certificates,omitempty"`
-	Owner        string              `json:"owner,omitempty"` // granted and registered: for whom
+	Owner        string              `json:"owner,omitempty"` // granted, registered, and given up after Next: for whom
 }
 
 // AuditMark is the place of a record in the audit chain of its mobile ID.

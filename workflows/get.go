@@ -307,6 +307,10 @@ func (g *get) record(event mobileid.Event, refusal *mobileid.Refusal) {
 		Decision: g.decidedBy,
 		Refusal:  refusal,
 	}
+	if !g.requestedAt.IsZero() {
+		// Next was pressed, so the user is told that nothing came of it.
+		entry.RequestedAt, entry.Owner = g.requestedAt, g.request.UserID
+	}
 	if entry.MobileID == "" {
 		entry.MobileID = mobileid.ApplicantChain(g.request.UserID)
 	}

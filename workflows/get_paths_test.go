@@ -78,6 +78,20 @@ func recorded(event mobileid.Event, end func(*getInstallation, workflows.GetResu
 	}
 }
 
+// givenUp is recorded, after Next: the record says whom to tell.
+func givenUp(event mobileid.Event, end func(*getInstallation, workflows.GetResult, error)) func(*getInstallation, workflows.GetResult, error) {
+	return func(g *getInstallation, result workflows.GetResult, err error) {
+		recorded(event, end)(g, result, err)
+		applicant, err := g.store.Applicant(g.t.Context(), g.userID)
+		require.NoError(g.t, err)
+		trail, err := g.store.AuditTrail(g.t.Context(), applicant.Grant.MobileID)
+		require.NoError(g.t, err)
+		last := trail[len(trail)-1].Record
+		require.Equal(g.t, g.userID, last.Owner)
+		require.False(g.t, last.RequestedAt.IsZero())
+	}
+}
+
 // scannedBy plays a Get whose phone does something wrong.
 func scannedBy(wrong phone.Misbehaviour) func(*getInstallation) {
 	return func(g *getInstallation) {
@@ -222,7 +236,7 @@ func getPaths() []getPath {
 			_, err = g.applicant().Cancel(g.t.Context())
 			require.NoError(g.t, err)
 		}},
-		{name: "get-lock-refused", keeps: true, end: recorded(mobileid.EventRefused, endsFailed(mobileid.FailureMobileIDActive)), play: func(g *getInstallation) {
+		{name: "get-lock-refused", keeps: true, end: givenUp(mobileid.EventRefused, endsFailed(mobileid.FailureMobileIDActive)), play: func(g *getInstallation) {
 			g.old()
 			g.begin()
 			require.NoError(g.t, g.store.PutUser(g.t.Context(), mobileid.User{ID: g.userID, Name: g.userID, Active: true}, "a@example.com"))
@@ -245,7 +259,7 @@ func getPaths() []getPath {
 			_, err = g.execution(old) // the lock goes on
 			require.NoError(g.t, err)
 			g.requireLocked(old)
-		}, end: recorded(mobileid.EventCancelled, endsAs(workflows.OutcomeCancelled))},
+		}, end: givenUp(mobileid.EventCancelled, endsAs(workflows.OutcomeCancelled))},
 
 		// Nothing is changed.
 		{name: "get-kept", keeps: true, end: recorded(mobileid.EventCancelled, endsAs(workflows.OutcomeCancelled)), play: func(g *getInstallation) {

@@ -647,11 +647,10 @@ func TestUnknownIssuerNeedsAnOperator(t *testing.T) {
 
 	i.worker.Stop()
 	i.startWorker()
-	// The new worker may answer too late for the caller; the retry is stored then.
-	if answer, err := i.anna().Retry(t.Context(), id); !errors.Is(err, starter.ErrNoWorker) {
-		require.NoError(t, err)
-		require.True(t, answer.Retried, answer.Why)
-	}
+	i.waitFor(id, inPhase(workflows.NeedsOperator)) // the new worker has taken the process over
+	answer, err := i.anna().Retry(t.Context(), id)
+	require.NoError(t, err)
+	require.True(t, answer.Retried, answer.Why)
 	_, err = i.execution(id)
 	require.NoError(t, err)
 	i.requireLocked(id)

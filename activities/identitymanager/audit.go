@@ -86,7 +86,8 @@ func scanAuditRecord(rows *sql.Rows) (AuditRecord, error) {
 // a little for visible: see visibleGrace.
 //
 // A Get that ends before it has a mobile ID is recorded in the chain of the one
-// that its grant reserves, or in the user's [ApplicantChain] if there is no grant.
+// that its grant reserves, or in the user's [ApplicantChain] if there is no grant. If
+// that was after Next, and the store writes notices, the user is told.
 func (s *Store) Record(ctx context.Context, record mobileid.Record) (mobileid.AuditMark, error) {
 	if err := mobileid.CheckID("mobileId", record.MobileID); err != nil {
 		return mobileid.AuditMark{}, err
@@ -126,8 +127,11 @@ func (s *Store) Record(ctx context.Context, record mobileid.Record) (mobileid.Au
 				return nil
 			}
 		}
-		if mark, err = chain.append(ctx, once, record); err != nil || record.Event != mobileid.EventVisible {
+		if mark, err = chain.append(ctx, once, record); err != nil {
 			return err
+		}
+		if record.Event != mobileid.EventVisible {
+			return s.noticeGivenUp(ctx, tx, record)
 		}
 		// A process looks for what is published after its last revocation.
 		if reached, err = s.recordMilestones(ctx, tx, record.MobileID, false); err != nil {

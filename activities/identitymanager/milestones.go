@@ -53,13 +53,7 @@ func lockedMilestones(m mobileid.MobileID) []Milestone {
 // revokedMilestones is for a transaction that has recorded revocations: states are
 // those of all certificates of the mobile ID before it, changed what it made final.
 func (s *Store) revokedMilestones(ctx context.Context, tx *sql.Tx, mobileID string, states map[mobileid.CertificateID]mobileid.Certificate, changed []mobileid.CertificateResult) ([]Milestone, error) {
-	open := 0
-	for _, c := range states {
-		if !c.State.Final() {
-			open++
-		}
-	}
-	if s.reached == nil || open > len(changed) {
+	if s.reached == nil || !noneOpen(states, changed) {
 		return nil, nil
 	}
 	return s.recordMilestones(ctx, tx, mobileID, len(changed) > 0)

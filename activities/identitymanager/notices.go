@@ -48,7 +48,9 @@ type NoticeFacts struct {
 
 	Failure   mobileid.FailureType `json:"failure,omitempty"`
 	CleanedUp bool                 `json:"cleanedUp,omitempty"` // no certificate of what failed is open
-	OldLocked bool                 `json:"oldLocked,omitempty"` // the user had a mobile ID, which is locked, and has none
+	// NothingMade: there was no mobile ID yet, and so nothing to clean up.
+	NothingMade bool `json:"nothingMade,omitempty"`
+	OldLocked   bool `json:"oldLocked,omitempty"` // the user had a mobile ID, which is locked, and has none
 
 	// CommandID is of the command whose code a getQR shows.
 	CommandID string `json:"commandId,omitempty"`
@@ -319,13 +321,10 @@ func (s *Store) noticeAbandoned(ctx context.Context, chain *chain, m mobileid.Mo
 		WorkflowID: order.Process.WorkflowID, ByOwner: byOwner(order.Decision, m.Owner.ID), EndedAt: now, Failure: order.Failure.Type,
 		CleanedUp: !slices.ContainsFunc(results, func(c mobileid.CertificateResult) bool { return !c.StateInIM.Final() }),
 	}
-	// A mobile ID that a Get has locked was never one. The other ones were.
-	const old = `SELECT EXISTS (SELECT 1 FROM mobile_ids WHERE owner = $1 AND id <> $2 AND state = 'locked' AND lock_process <> $3)
-		AND NOT EXISTS (SELECT 1 FROM mobile_ids WHERE owner = $1 AND id <> $2 AND state IN ('active', 'inactive'))`
-	if err := chain.tx.QueryRowContext(ctx, old, m.Owner.ID, m.ID, order.Process.Name).Scan(&facts.OldLocked); err != nil {
-		return fmt.Errorf("look for a mobile ID of before: %w", err)
-	}
 	var err error
+	if facts.OldLocked, err = hasOnlyLocked(ctx, chain.tx, m, order.Process.Name); err != nil {
+		return err
+	}
 	if facts.RequestedAt, err = chain.requestedAt(ctx); err != nil {
 		return err
 	}
@@ -334,6 +333,39 @@ func (s *Store) noticeAbandoned(ctx context.Context, chain *chain, m mobileid.Mo
 		at = now.Add(cleanUpGrace)
 	}
 	return s.putNotice(ctx, chain.tx, due{kind: NoticeGetFailed, m: m, process: order.Process, at: at, facts: facts})
+}
+
+// noticeGivenUp tells the user that a Get ended after Next, and before there was a
+// mobile ID. What ended before Next, and a lock, have changed nothing, and nobody is
+// told.
+func (s *Store) noticeGivenUp(ctx context.Context, tx *sql.Tx, record mobileid.Record) error {
+	if !s.notices.Get || record.Owner == "" || record.RequestedAt.IsZero() {
+		return nil
+	}
+	m := mobileid.MobileID{ID: record.MobileID, Owner: mobileid.User{ID: record.Owner}}
+	facts := NoticeFacts{
+		WorkflowID: record.Process.WorkflowID, ByOwner: byOwner(record.Decision, record.Owner),
+		RequestedAt: record.RequestedAt, EndedAt: record.At, Failure: mobileid.FailureCancelled, NothingMade: true,
+	}
+	if record.Refusal != nil {
+		facts.Failure = mobileid.FailureType(record.Refusal.Type)
+	}
+	var err error
+	if facts.OldLocked, err = hasOnlyLocked(ctx, tx, m, record.Process.Name); err != nil {
+		return err
+	}
+	return s.putNotice(ctx, tx, due{kind: NoticeGetFailed, m: m, process: record.Process, at: s.now(), facts: facts})
+}
+
+// hasOnlyLocked reports whether the owner of m had a mobile ID before it that is locked,
+// and has none. One that this process, a Get, has locked was never one.
+func hasOnlyLocked(ctx context.Context, tx *sql.Tx, m mobileid.MobileID, process string) (only bool, err error) {
+	const query = `SELECT EXISTS (SELECT 1 FROM mobile_ids WHERE owner = $1 AND id <> $2 AND state = 'locked' AND lock_process <> $3)
+		AND NOT EXISTS (SELECT 1 FROM mobile_ids WHERE owner = $1 AND id <> $2 AND state IN ('active', 'inactive'))`
+	if err := tx.QueryRowContext(ctx, query, m.Owner.ID, m.ID, process).Scan(&only); err != nil {
+		return false, fmt.Errorf("look for a mobile ID of before: %w", err)
+	}
+	return only, nil
 }
 
 // noticeCleanedUp lets the word of a failed Get go, and say that all is revoked.

@@ -394,6 +394,55 @@ func TestNoticeOfAFailedGet(t *testing.T) {
 }
 
 // Whether there was a mobile ID before is told from those that a Get gave up.
+// A Get that ends after Next, and before it has a mobile ID, is told of as well.
+func TestNoticeOfAGetGivenUp(t *testing.T) {
+	requested := microseconds(start.Add(-time.Minute))
+	exit := func(id string, event mobileid.Event, refusal *mobileid.Refusal) mobileid.Record {
+		return mobileid.Record{
+			MobileID: id, Event: event, At: microseconds(start), Process: registration(id, "anna", "run-1").Process, Decision: mobileid.Decision{UserID: "anna"},
+			RequestedAt: requested, Owner: "anna", Refusal: refusal,
+		}
+	}
+	active := &mobileid.Refusal{Type: mobileid.TypeMobileIDActive, Message: "the old one could not be locked"}
+	for _, row := range []struct {
+		name   string
+		record func(id string) mobileid.Record
+		tells  mobileid.FailureType // empty: nobody is told
+	}{
+		{"cancelled", func(id string) mobileid.Record { return exit(id, mobileid.EventCancelled, nil) }, mobileid.FailureCancelled},
+		{"failed", func(id string) mobileid.Record { return exit(id, mobileid.EventRefused, active) }, mobileid.FailureMobileIDActive},
+		{"before Next", func(id string) mobileid.Record {
+			r := exit(id, mobileid.EventCancelled, nil)
+			r.RequestedAt, r.Owner = time.Time{}, ""
+			return r
+		}, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			eachNoticing(t, everyNotice, func(t *testing.T, s *Store, _ database) {
+				create(t, s, "mid-old", mobileid.Locked)
+				id := grant(t, s, "anna")
+				record := row.record(id)
+				for range 2 { // a repeat tells nobody again
+					_, err := s.Record(t.Context(), record)
+					require.NoError(t, err)
+				}
+				if row.tells == "" {
+					requireNotices(t, s, id)
+					return
+				}
+				all := requireNotices(t, s, id, "getFailed to a@example.org", "getFailed to anna@example.com")
+				require.Equal(t, NoticeFacts{
+					UserName: "Anna", WorkflowID: record.Process.WorkflowID, ByOwner: true, RequestedAt: requested, EndedAt: record.At,
+					Failure: row.tells, NothingMade: true, OldLocked: true,
+				}, all[0].facts)
+				report, err := s.VerifyAudit(t.Context(), "", nil, nil)
+				require.NoError(t, err)
+				require.Empty(t, report.Faults)
+			})
+		})
+	}
+}
+
 func TestNoticeOfAFailedGetTellsOfTheOldOne(t *testing.T) {
 	for name, test := range map[string]struct {
 		prepare func(t *testing.T, s *Store)

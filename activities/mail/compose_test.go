@@ -81,11 +81,12 @@ func letters(t testing.TB) map[string]mail.Letter {
 		"get_failed_full": mail.GetFailed{
 			About: full, RequestedAt: at, FailedAt: step(30), Problem: "The phone did not answer in time.", CleanedUp: true, OldLocked: true,
 		},
-		"get_failed_minimal": mail.GetFailed{About: minimal, FailedAt: at},
-		"get_failed_hostile": mail.GetFailed{About: evil, FailedAt: at, Problem: hostile},
-		"get_qr_full":        mail.GetQR{About: full, PNG: qr(t), ValidUntil: step(60), App: "Smart ID"},
-		"get_qr_minimal":     mail.GetQR{About: minimal, PNG: qr(t)},
-		"get_qr_hostile":     mail.GetQR{About: evil, PNG: qr(t), App: hostile},
+		"get_failed_minimal":      mail.GetFailed{About: minimal, FailedAt: at},
+		"get_failed_nothing_made": mail.GetFailed{About: minimal, FailedAt: at, NothingMade: true},
+		"get_failed_hostile":      mail.GetFailed{About: evil, FailedAt: at, Problem: hostile},
+		"get_qr_full":             mail.GetQR{About: full, PNG: qr(t), ValidUntil: step(60), App: "Smart ID"},
+		"get_qr_minimal":          mail.GetQR{About: minimal, PNG: qr(t)},
+		"get_qr_hostile":          mail.GetQR{About: evil, PNG: qr(t), App: hostile},
 	}
 }
 

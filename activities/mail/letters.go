@@ -216,6 +216,7 @@ type GetFailed struct {
 	RequestedAt time.Time // zero: not shown
 	FailedAt    time.Time
 	Problem     string // what went wrong, a sentence for the owner; empty: not shown. Never a secret
+	NothingMade bool   // there was nothing of it yet, so that nothing is to be cleaned up
 	CleanedUp   bool   // what was issued for the half-made mobile ID is revoked; it is locked in any case
 	OldLocked   bool   // the owner's mobile ID before it is locked
 }

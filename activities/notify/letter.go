@@ -48,7 +48,7 @@ func (s *Sender) letter(ctx context.Context, n identitymanager.Notice) (mail.Let
 	case identitymanager.NoticeGetFailed:
 		return mail.GetFailed{
 			About: about, RequestedAt: facts.RequestedAt, FailedAt: facts.EndedAt, Problem: problems[facts.Failure],
-			CleanedUp: facts.CleanedUp, OldLocked: facts.OldLocked,
+			NothingMade: facts.NothingMade, CleanedUp: facts.CleanedUp, OldLocked: facts.OldLocked,
 		}, nil
 	case identitymanager.NoticeQR:
 		provisioning, err := s.outbox.Scannable(ctx, n.MobileID, facts.CommandID)
