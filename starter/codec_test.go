@@ -49,18 +49,12 @@ type encrypted struct {
 // are rotated in the wrong order.
 func TestEncryption(t *testing.T) {
 	built := build(t)
-	t.Chdir(t.TempDir())
-	t.Setenv("MOBILEID_CONFIG", "")
-	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
-	t.Setenv("TEMPORAL_ADDRESS", "")
+	p, out := inNewFolder(t)
 	folder := t.TempDir()
 	e := &encrypted{programs: built, keyset: filepath.Join(folder, "keyset.json"), token: "token-0123456789abcdef"}
 	_, err := encryption.Create(e.keyset)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "token"), []byte(e.token), 0o600))
-	out := &bytes.Buffer{}
-	p := &program{in: strings.NewReader(""), out: out, err: out}
-	p.command()
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	err = p.onStackOf(ctx, stack.Options{

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -49,13 +48,7 @@ func (g *getting) scan(ctx context.Context, code string, wrong phone.Misbehaviou
 // phone does wrong, nothing is left behind.
 func TestGetMobileID(t *testing.T) {
 	built := build(t)
-	t.Chdir(t.TempDir())
-	t.Setenv("MOBILEID_CONFIG", "")
-	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
-	t.Setenv("TEMPORAL_ADDRESS", "")
-	out := &bytes.Buffer{}
-	p := &program{in: strings.NewReader(""), out: out, err: out}
-	p.command()
+	p, out := inNewFolder(t)
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	err := p.onStackOf(ctx, stack.Options{

@@ -100,13 +100,7 @@ func mailed(t *testing.T, d *demo.Demo, kind, user string, n int) []letter {
 // installation.
 func TestMails(t *testing.T) {
 	built := build(t)
-	t.Chdir(t.TempDir())
-	t.Setenv("MOBILEID_CONFIG", "")
-	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
-	t.Setenv("TEMPORAL_ADDRESS", "")
-	out := &bytes.Buffer{}
-	p := &program{in: strings.NewReader(""), out: out, err: out}
-	p.command()
+	p, out := inNewFolder(t)
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	err := p.onStackOf(ctx, stack.Options{

@@ -166,13 +166,7 @@ func TestScripts(t *testing.T) {
 	tctl := findTctl(t)
 	root, err := filepath.Abs("..")
 	require.NoError(t, err)
-	t.Chdir(t.TempDir())
-	t.Setenv("MOBILEID_CONFIG", "")
-	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
-	t.Setenv("TEMPORAL_ADDRESS", "")
-	out := &bytes.Buffer{}
-	p := &program{in: strings.NewReader(""), out: out, err: out}
-	p.command()
+	p, out := inNewFolder(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*demoTimeout)
 	defer cancel()
 	err = p.onStackOf(ctx, stack.Options{

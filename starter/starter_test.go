@@ -47,6 +47,20 @@ func build(t *testing.T) programs {
 	return programs{starter: filepath.Join(dir, "starter"), worker: filepath.Join(dir, "worker"), temporal: temporal}
 }
 
+// inNewFolder makes a program in a folder of its own, where nothing is configured yet:
+// a stack points it at itself. What it says is in out.
+func inNewFolder(t *testing.T) (p *program, out *bytes.Buffer) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	t.Setenv("MOBILEID_CONFIG", "")
+	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
+	t.Setenv("TEMPORAL_ADDRESS", "")
+	out = &bytes.Buffer{}
+	p = &program{in: strings.NewReader(""), out: out, err: out}
+	require.NotNil(t, p.command()) // which gives it its configuration
+	return p, out
+}
+
 // command runs one command line in this process.
 func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
@@ -72,17 +86,9 @@ func openssl(t *testing.T, args ...string) (string, error) {
 // with other people's tools, and driven by the command line.
 func TestDemoAndCommandLine(t *testing.T) {
 	built := build(t)
-	t.Chdir(t.TempDir())
-	p := &program{in: strings.NewReader(""), out: &bytes.Buffer{}, err: &bytes.Buffer{}}
-	require.NotNil(t, p.command())
-	// The stack points these at itself.
-	t.Setenv("MOBILEID_CONFIG", "")
-	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
-	t.Setenv("TEMPORAL_ADDRESS", "")
+	p, out := inNewFolder(t)
 	t.Setenv("PATH", filepath.Dir(built.starter)+string(os.PathListSeparator)+filepath.Dir(built.temporal)+string(os.PathListSeparator)+os.Getenv("PATH"))
 
-	out := &bytes.Buffer{}
-	p.out = out
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	err := p.onStackOf(ctx, stack.Options{
@@ -122,13 +128,7 @@ func TestDemoCAs(t *testing.T) {
 		stepCA, err = stack.FindStepCA(filepath.Join("..", ".bin"))
 		require.NoError(t, err)
 	}
-	t.Chdir(t.TempDir())
-	t.Setenv("MOBILEID_CONFIG", "")
-	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
-	t.Setenv("TEMPORAL_ADDRESS", "")
-	out := &bytes.Buffer{}
-	p := &program{in: strings.NewReader(""), out: out, err: out}
-	require.NotNil(t, p.command())
+	p, out := inNewFolder(t)
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	require.NoError(t, p.demoCAs(ctx, stack.Options{
@@ -522,13 +522,7 @@ func certificateFile(t *testing.T, c mobileid.Certificate) string {
 // lock ends.
 func TestPartsKilledInTheMiddle(t *testing.T) {
 	built := build(t)
-	t.Chdir(t.TempDir())
-	t.Setenv("MOBILEID_CONFIG", "")
-	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
-	t.Setenv("TEMPORAL_ADDRESS", "")
-	out := &bytes.Buffer{}
-	p := &program{in: strings.NewReader(""), out: out, err: out}
-	p.command()
+	p, out := inNewFolder(t)
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	err := p.onStackOf(ctx, stack.Options{
@@ -580,13 +574,7 @@ func TestPartsKilledInTheMiddle(t *testing.T) {
 // store. The worker of the processes leaves the CA to it.
 func TestWorkerInTheZoneOfACA(t *testing.T) {
 	built := build(t)
-	t.Chdir(t.TempDir())
-	t.Setenv("MOBILEID_CONFIG", "")
-	require.NoError(t, os.Unsetenv("MOBILEID_CONFIG"))
-	t.Setenv("TEMPORAL_ADDRESS", "")
-	out := &bytes.Buffer{}
-	p := &program{in: strings.NewReader(""), out: out, err: out}
-	p.command()
+	p, out := inNewFolder(t)
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	const zone = "devca-zone"
