@@ -28,13 +28,13 @@ func TestVersionOfTheWorkerShows(t *testing.T) {
 	c.TaskQueue = name
 	cas, err := configured.Authorities(nil)
 	require.NoError(t, err)
-	w := worker{cas: cas, log: zap.NewNop(), config: c, temporal: server.client, store: &identitymanager.Store{}, deployment: deployment}
+	w := worker{cas: cas, log: zap.NewNop(), config: c, temporal: server.Client, store: &identitymanager.Store{}, deployment: deployment}
 	require.Contains(t, w.startFields(nil), zap.String("build", "v7"))
 	for _, poller := range w.pollers(func(err error) { t.Error(err) }) {
 		require.NoError(t, poller.Start())
 		t.Cleanup(poller.Stop)
 	}
-	handle := server.client.WorkerDeploymentClient().GetHandle(name)
+	handle := server.Client.WorkerDeploymentClient().GetHandle(name)
 	require.Eventually(t, func() bool {
 		described, err := handle.Describe(t.Context(), client.WorkerDeploymentDescribeOptions{})
 		return err == nil && len(described.Info.VersionSummaries) == 1 && described.Info.VersionSummaries[0].Version == deployment.Version

@@ -105,7 +105,7 @@ func TestGetMessagingDown(t *testing.T) {
 			t.Parallel()
 			p := newParts(t, true)
 			a := p.newApplicant(t)
-			kill := once(row.at, p.messaging.kill)
+			kill := once(row.at, p.messaging.Kill)
 			p.work(t, a.queue, func(at string) {
 				if at == "Certificates/before" {
 					a.phone.leave() // or it might be quicker
@@ -232,7 +232,7 @@ func TestGetCancelledAtEveryStep(t *testing.T) {
 			p.work(t, a.queue, once(at, func() {
 				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 				defer cancel()
-				assert.NoError(t, server.client.SignalWorkflow(ctx, workflows.GetWorkflowID(a.user), "", workflows.Cancel, nil))
+				assert.NoError(t, server.Client.SignalWorkflow(ctx, workflows.GetWorkflowID(a.user), "", workflows.Cancel, nil))
 			}), "--get.step_wait", "5s")
 			a.start(t, nil)
 			a.scan(t, phone.WellBehaved)

@@ -85,10 +85,10 @@ func TestGetWorkerKilledAtEveryStep(t *testing.T) {
 			a.start(t, more)
 			if row.at.At == "" {
 				a.waitForCode(t)
-				dying.kill()
+				dying.Kill()
 			}
 			a.scan(phones, row.phone)
-			dying.requireKilled(t)
+			dying.RequireKilled(t)
 			users[i] = a
 		})
 		if users[i] != nil {
@@ -123,7 +123,7 @@ func TestGetWorkerKilledWithCallback(t *testing.T) {
 			dying := p.startWorker(t, a.queue, row.at, "--messaging.callback_address", p.callbacks)
 			a.start(t, nil)
 			a.scan(t, phone.WellBehaved)
-			dying.requireKilled(t)
+			dying.RequireKilled(t)
 			p.takeCallbacks(t, p.settings(t).Messaging)
 			p.work(t, a.queue, nil)
 			a.requireEnd(t, endActive)
@@ -151,7 +151,7 @@ func TestGetMessagingKilledAtEveryStep(t *testing.T) {
 		a.start(t, nil)
 		a.scan(t, phone.WellBehaved)
 		receive(t, reached)
-		p.messaging.kill()
+		p.messaging.Kill()
 		if strings.HasSuffix(at, "/before") {
 			close(restarted) // it is down for the first try
 		}
@@ -196,10 +196,10 @@ func TestGetWorkerWithoutGetTakesOver(t *testing.T) {
 	dying := p.startWorker(t, a.queue, point{At: "Certificates/before"})
 	a.start(t, nil)
 	a.scan(t, phone.WellBehaved)
-	dying.requireKilled(t)
+	dying.RequireKilled(t)
 	stop := p.work(t, a.queue, nil, "--get.enabled=false")
 	require.Eventually(t, func() bool {
-		description, err := server.client.DescribeWorkflowExecution(t.Context(), workflows.GetWorkflowID(a.user), "")
+		description, err := server.Client.DescribeWorkflowExecution(t.Context(), workflows.GetWorkflowID(a.user), "")
 		if err != nil || len(description.GetPendingActivities()) == 0 {
 			return err == nil && description.GetWorkflowExecutionInfo().GetCloseTime() != nil
 		}

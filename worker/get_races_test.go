@@ -75,7 +75,7 @@ func TestGetWhileALockRuns(t *testing.T) {
 	old := a.withOld(t)
 	p.work(t, a.queue, nil)
 	p.ca.Break(devcatest.Refuse(503, 0))
-	locks := starter.New(server.client, a.queue)
+	locks := starter.New(server.Client, a.queue)
 	_, err := locks.User(a.user).Lock(t.Context(), old, starter.LockOptions{})
 	require.NoError(t, err)
 	a.start(t, nil)
@@ -85,7 +85,7 @@ func TestGetWhileALockRuns(t *testing.T) {
 	p.ca.Heal()
 	a.scan(t, phone.WellBehaved)
 	a.requireEnd(t, endActive)
-	require.NoError(t, server.client.GetWorkflow(t.Context(), workflows.LockWorkflowID(old), "").Get(t.Context(), nil))
+	require.NoError(t, server.Client.GetWorkflow(t.Context(), workflows.LockWorkflowID(old), "").Get(t.Context(), nil))
 }
 
 // A Get is cancelled while the lock of the old mobile ID waits for its CA: the lock
@@ -104,7 +104,7 @@ func TestGetCancelledWhileALockRuns(t *testing.T) {
 	require.Equal(t, end(workflows.OutcomeCancelled), a.await(t))
 	p.ca.Heal()
 	var locked workflows.LockResult
-	require.NoError(t, server.client.GetWorkflow(t.Context(), workflows.LockWorkflowID(old), "").Get(t.Context(), &locked))
+	require.NoError(t, server.Client.GetWorkflow(t.Context(), workflows.LockWorkflowID(old), "").Get(t.Context(), &locked))
 	require.Equal(t, workflows.OutcomeLocked, locked.Outcome)
 	a.requireEnd(t, end(workflows.OutcomeCancelled))
 }
@@ -117,7 +117,7 @@ func TestGetPressesNextOfALockThatWaits(t *testing.T) {
 	a := p.newApplicant(t)
 	old := a.withOld(t)
 	p.work(t, a.queue, nil)
-	locks := starter.New(server.client, a.queue)
+	locks := starter.New(server.Client, a.queue)
 	_, err := locks.User(a.user).Start(t.Context(), old, starter.LockOptions{})
 	require.NoError(t, err)
 	a.start(t, object{"lock": true})
@@ -137,7 +137,7 @@ func TestGetJoinsALockThatEndsWithNothingDone(t *testing.T) {
 	p.work(t, a.queue, nil)
 	a.start(t, object{"lock": true})
 	a.waitForEvent(t, enumspb.EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_SIGNALED)
-	require.NoError(t, server.client.TerminateWorkflow(t.Context(), lock.GetID(), lock.GetRunID(), "test"))
+	require.NoError(t, server.Client.TerminateWorkflow(t.Context(), lock.GetID(), lock.GetRunID(), "test"))
 	a.scan(t, phone.WellBehaved)
 	a.requireEnd(t, endActive)
 }
@@ -151,7 +151,7 @@ func TestLockWhileGetWaitsForThePhone(t *testing.T) {
 	p.work(t, a.queue, nil)
 	a.start(t, nil)
 	a.waitForCode(t)
-	locks := starter.New(server.client, a.queue)
+	locks := starter.New(server.Client, a.queue)
 	_, err := locks.User(a.user).Lock(t.Context(), a.grant.MobileID, starter.LockOptions{})
 	require.ErrorIs(t, err, mobileid.ErrMobileIDNotActive)
 	a.scan(t, phone.WellBehaved)
@@ -171,6 +171,6 @@ func TestLockWhileGetTakesBack(t *testing.T) {
 	a.scan(t, phone.RefuseInstalling)
 	a.waitForEvent(t, enumspb.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED)
 	// It ends without having done anything.
-	require.NoError(t, server.client.TerminateWorkflow(t.Context(), lock.GetID(), lock.GetRunID(), "test"))
+	require.NoError(t, server.Client.TerminateWorkflow(t.Context(), lock.GetID(), lock.GetRunID(), "test"))
 	a.requireEnd(t, end(mobileid.FailurePhoneRefused))
 }

@@ -28,6 +28,7 @@ import (
 	"mobileid/config"
 	starter "mobileid/starter/client"
 	"mobileid/workflows"
+	"mobileid/workflows/workflowtest"
 )
 
 // parts are what a Get runs on, all real: a store, a CA, a messaging server that is a
@@ -39,7 +40,7 @@ type parts struct {
 	ca        *devcatest.CA
 	ocsp      ca.Source
 	crl       ca.Source
-	messaging *program
+	messaging *workflowtest.Child
 	serving   string // the address of messaging
 	callbacks string // the address where they are taken
 	inbox     recordingInbox
@@ -60,7 +61,7 @@ func newParts(t *testing.T, takeCallbacks bool) *parts {
 	p.crl, err = ca.NewCRL(p.ca.CRLURL(), issuer, ask, time.Now)
 	require.NoError(t, err)
 	for _, address := range []*string{&p.serving, &p.callbacks} {
-		*address, err = freeAddress()
+		*address, err = workflowtest.FreeAddress()
 		require.NoError(t, err)
 	}
 	p.startMessaging(t)
@@ -80,13 +81,13 @@ func (p *parts) messagingDir() string { return filepath.Join(p.dir, "messaging")
 
 func (p *parts) startMessaging(t *testing.T) {
 	t.Helper()
-	p.messaging = startProgram(t, "messaging is ready", []string{messagingVariable + "=" + p.messagingDir()}, p.serving, "https://"+p.callbacks)
+	p.messaging = workflowtest.StartChild(t, "messaging is ready", []string{messagingVariable + "=" + p.messagingDir()}, p.serving, "https://"+p.callbacks)
 }
 
 // takeCallbacks serves the place where messaging calls back, as a worker does.
 func (p *parts) takeCallbacks(t *testing.T, c config.Messaging) {
 	t.Helper()
-	p.inbox.Inbox = inbox{p.store, server.client}
+	p.inbox.Inbox = inbox{p.store, server.Client}
 	receiver, tlsConfig, err := callbacks(zap.NewNop(), c, &p.inbox)
 	require.NoError(t, err)
 	listener, err := listenTLS(p.callbacks, tlsConfig)
@@ -170,11 +171,11 @@ func (p *parts) settings(t *testing.T, args ...string) config.Config {
 }
 
 // startWorker starts a worker process for a task queue, that ends at a point.
-func (p *parts) startWorker(t *testing.T, queue string, at point, args ...string) *program {
+func (p *parts) startWorker(t *testing.T, queue string, at point, args ...string) *workflowtest.Child {
 	t.Helper()
 	spec, err := json.Marshal(at)
 	require.NoError(t, err)
-	return startProgram(t, "Worker is ready", []string{workerVariable + "=" + string(spec), "TEMPORAL_ADDRESS=" + server.address},
+	return workflowtest.StartChild(t, "Worker is ready", []string{workerVariable + "=" + string(spec), "TEMPORAL_ADDRESS=" + server.Address},
 		append([]string{"--config", p.file, "--task_queue", queue}, args...)...)
 }
 
@@ -192,7 +193,7 @@ func (p *parts) workWith(t *testing.T, queue string, hit func(at string), wrap f
 	}
 	w, err := assemble(t.Context(), p.settings(t, append([]string{"--task_queue", queue}, args...)...), p.store, hooks{hit: hit})
 	require.NoError(t, err)
-	w.temporal = server.client
+	w.temporal = server.Client
 	for _, authority := range w.cas.All() {
 		authority.Driver = wrap(authority.Driver)
 	}
@@ -218,7 +219,7 @@ func (p *parts) newApplicant(t *testing.T) *applicant {
 	t.Helper()
 	id := "anna-" + uuid.NewString()
 	a := &applicant{parts: p, user: id, queue: "queue-" + id}
-	a.gets = starter.NewGets(server.client, a.queue, workflows.GetWorkflowID).User(id, "")
+	a.gets = starter.NewGets(server.Client, a.queue, workflows.GetWorkflowID).User(id, "")
 	user := mobileid.User{ID: id, Name: "Anna", Active: true, Roles: []string{mobileid.SelfServiceRole}}
 	require.NoError(t, p.store.PutUser(t.Context(), user, id+"@example.com"))
 	var err error
@@ -245,7 +246,7 @@ func (a *applicant) withOld(t *testing.T) string {
 func (a *applicant) waitForEvent(t *testing.T, kind enumspb.EventType) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		iterator := server.client.GetWorkflowHistory(t.Context(), workflows.GetWorkflowID(a.user), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+		iterator := server.Client.GetWorkflowHistory(t.Context(), workflows.GetWorkflowID(a.user), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 		for iterator.HasNext() {
 			event, err := iterator.Next()
 			if err != nil {
@@ -274,7 +275,7 @@ func (a *applicant) start(t *testing.T, more object) {
 
 func (a *applicant) startProcess(t *testing.T, id, queue, process string, input object) client.WorkflowRun {
 	t.Helper()
-	run, err := server.client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: id, TaskQueue: queue}, process, input)
+	run, err := server.Client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: id, TaskQueue: queue}, process, input)
 	require.NoError(t, err)
 	return run
 }
@@ -365,7 +366,7 @@ func (a *applicant) await(t *testing.T) end {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	var result workflows.GetResult
-	err := server.client.GetWorkflow(ctx, workflows.GetWorkflowID(a.user), "").Get(ctx, &result)
+	err := server.Client.GetWorkflow(ctx, workflows.GetWorkflowID(a.user), "").Get(ctx, &result)
 	require.NoError(t, ctx.Err(), "it does not end")
 	var why *temporal.ApplicationError
 	if errors.As(err, &why) {

@@ -1,23 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/spf13/pflag"
-	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/interceptor"
 	"go.uber.org/zap"
 
@@ -269,89 +264,4 @@ func runMessaging(dir string) error {
 	return embedded.Run(context.Background(), embedded.RunOptions{Dir: dir, Address: os.Args[1], Server: embedded.Options{
 		CallbackURL: os.Args[2], CallbackCAFile: filepath.Join(dir, embedded.ServerCAFile), CallbackRetry: moment,
 	}}, func(embedded.Addresses) { fmt.Println("messaging is ready") })
-}
-
-// program is a child process, whose output is kept.
-type program struct {
-	cmd  *exec.Cmd
-	out  lockedBuffer
-	wait func() error
-}
-
-// startProgram runs this test program as another one, and waits until it says that it
-// is ready. It ends with this one, however this one ends.
-func startProgram(t *testing.T, ready string, env []string, args ...string) *program {
-	t.Helper()
-	self, err := os.Executable()
-	require.NoError(t, err)
-	p := &program{cmd: exec.CommandContext(t.Context(), self, args...)}
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
-	require.NoError(t, p.cmd.Start())
-	p.wait = sync.OnceValue(p.cmd.Wait)
-	t.Cleanup(p.kill)
-	ended := make(chan struct{})
-	go func() {
-		_ = p.wait() // how it ended, others ask
-		close(ended)
-	}()
-	late := time.After(limit)
-	for !p.out.contains(ready) {
-		select {
-		case <-ended:
-			require.Fail(t, "the child ended", "%s", &p.out)
-		case <-late:
-			require.Fail(t, "the child is not ready", "%s", &p.out)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	return p
-}
-
-// kill ends it as a power switch would.
-func (p *program) kill() {
-	_ = p.cmd.Process.Kill()
-	_ = p.wait() // the error is that it was killed
-}
-
-// requireKilled checks that it ends at its point.
-func (p *program) requireKilled(t *testing.T) {
-	t.Helper()
-	ended := make(chan error, 1)
-	go func() { ended <- p.wait() }()
-	select {
-	case err := <-ended:
-		var exit *exec.ExitError
-		require.ErrorAs(t, err, &exit, "%s", &p.out)
-		status, ok := exit.Sys().(syscall.WaitStatus)
-		require.True(t, ok)
-		require.Equal(t, syscall.SIGKILL, status.Signal(), "%s", &p.out)
-	case <-time.After(limit):
-		require.Fail(t, "the worker does not come to its point", "%s", &p.out)
-	}
-}
-
-// lockedBuffer is a buffer that is read while a process writes it.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) contains(text string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return bytes.Contains(b.buf.Bytes(), []byte(text))
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

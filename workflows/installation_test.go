@@ -7,21 +7,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"mobileid"
@@ -31,53 +26,11 @@ import (
 	"mobileid/activities/identitymanager"
 	starter "mobileid/starter/client"
 	"mobileid/workflows"
+	"mobileid/workflows/workflowtest"
 )
 
 // server is Temporal's development server, one for all tests of the package.
-var server *devServer
-
-// devServer is a process that ends with this one, however this one ends.
-type devServer struct {
-	address string
-	client  client.Client
-	cmd     *exec.Cmd
-}
-
-func startServer(ctx context.Context, program string) (*devServer, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	s := &devServer{address: listener.Addr().String()}
-	_, port, err := net.SplitHostPort(s.address)
-	if err = errors.Join(err, listener.Close()); err != nil {
-		return nil, err
-	}
-	s.cmd = exec.Command(program, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", port, "--log-level", "never",
-		// So that continue-as-new can be reached by a few retries.
-		"--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=120")
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		return nil, err
-	}
-	for {
-		if s.client, err = client.DialContext(ctx, client.Options{HostPort: s.address, Logger: quiet(), Identity: "test"}); err == nil {
-			return s, nil
-		}
-		if ctx.Err() != nil {
-			s.stop()
-			return nil, err
-		}
-	}
-}
-
-func (s *devServer) stop() {
-	if s.client != nil {
-		s.client.Close()
-	}
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	_ = s.cmd.Wait()
-}
+var server *workflowtest.Server
 
 // limit is far more than any wait in a test takes.
 const limit = 90 * time.Second
@@ -91,43 +44,22 @@ func TestMain(m *testing.M) {
 			}
 			return 0
 		}
-		program, err := findTemporal()
+		program, err := workflowtest.FindProgram("temporal")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "no tests on a real server:", err)
 			return m.Run()
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		if server, err = startServer(ctx, program); err != nil {
+		if server, err = workflowtest.StartServer(ctx, program,
+			// So that continue-as-new can be reached by a few retries.
+			"--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=120"); err != nil {
 			fmt.Fprintln(os.Stderr, "start Temporal's development server:", err)
 			return 1
 		}
-		defer server.stop()
-		if _, err := workflows.RegisterSearchAttributes(ctx, server.client, client.DefaultNamespace); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
+		defer server.Stop()
 		return m.Run()
 	}())
-}
-
-func quiet() log.Logger { return log.NewStructuredLogger(slog.New(slog.DiscardHandler)) }
-
-// findTemporal finds the temporal program on PATH or in .bin.
-func findTemporal() (string, error) { return findProgram("temporal") }
-
-func findProgram(name string) (string, error) {
-	if path, err := exec.LookPath(name); err == nil {
-		return path, nil
-	}
-	path, err := filepath.Abs(filepath.Join("..", ".bin", name))
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("the program %s is neither on PATH nor in .bin: run 'make tools'", name)
-	}
-	return path, nil
 }
 
 var auditKey = []byte(strings.Repeat("k", 32))
@@ -179,7 +111,7 @@ func installStopped(t *testing.T, options ...option) *installation {
 	i := &installation{
 		t:        t,
 		queue:    "test-" + uuid.NewString(),
-		temporal: server.client,
+		temporal: server.Client,
 		ca:       devcatest.Start(t),
 		settings: activities.Settings{
 			Deadline:   2 * time.Hour,

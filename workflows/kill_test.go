@@ -7,10 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -27,6 +25,7 @@ import (
 	"mobileid/activities/ca/devca/devcatest"
 	"mobileid/activities/identitymanager"
 	"mobileid/workflows"
+	"mobileid/workflows/workflowtest"
 )
 
 // childVariable makes the test binary a worker process that can be killed.
@@ -65,7 +64,7 @@ func runChild(spec string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	temporal, err := client.DialContext(ctx, client.Options{HostPort: c.Address, Logger: quiet(), Identity: "child"})
+	temporal, err := client.DialContext(ctx, client.Options{HostPort: c.Address, Logger: workflowtest.Quiet(), Identity: "child"})
 	if err != nil {
 		return err
 	}
@@ -161,55 +160,22 @@ func (p *pointedDriver) Status(ctx context.Context, cert ca.Certificate) (ca.Evi
 }
 
 // startChild starts a worker process for an installation.
-func (i *installation) startChild(point string, signal syscall.Signal) *exec.Cmd {
+func (i *installation) startChild(point string, signal syscall.Signal) *workflowtest.Child {
 	i.t.Helper()
 	return i.startChildThatPasses(0, point, signal)
 }
 
 // startChildThatPasses starts one that meets its end the next time after so many.
-func (i *installation) startChildThatPasses(passes int, point string, signal syscall.Signal) *exec.Cmd {
+func (i *installation) startChildThatPasses(passes int, point string, signal syscall.Signal) *workflowtest.Child {
 	i.t.Helper()
 	spec, err := json.Marshal(child{
 		Passes:  passes,
-		Address: server.address, Queue: i.queue, Database: i.database, Driver: i.ca.DriverOptions(),
+		Address: server.Address, Queue: i.queue, Database: i.database, Driver: i.ca.DriverOptions(),
 		Issuer: i.ca.Certificate().Raw, OCSPURL: i.ca.OCSPURL(), CRLURL: i.ca.CRLURL(), Wait: i.wait, Settings: i.settings,
 		Point: point, Signal: signal,
 	})
 	require.NoError(i.t, err)
-	self, err := os.Executable()
-	require.NoError(i.t, err)
-	cmd := exec.CommandContext(i.t.Context(), self)
-	cmd.Env = append(os.Environ(), childVariable+"="+string(spec))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	var out lockedBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	require.NoError(i.t, cmd.Start())
-	require.Eventually(i.t, func() bool { return out.contains("ready") }, limit, 20*time.Millisecond, "the child says %s", &out)
-	return cmd
-}
-
-// lockedBuffer is a buffer that is read while a process writes it.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) contains(text string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return bytes.Contains(b.buf.Bytes(), []byte(text))
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	return workflowtest.StartChild(i.t, "ready", []string{childVariable + "=" + string(spec)})
 }
 
 // oneCAThatPublishesLater is an installation whose locks take every step, the
@@ -246,7 +212,7 @@ func TestWorkerKilledAtEveryStep(t *testing.T) {
 			id := i.mobileID(2)
 			cmd := i.startChild(point, syscall.SIGKILL)
 			i.start(id, object{"mobileId": id, "userId": "anna", "confirmed": true})
-			requireKilled(t, cmd)
+			cmd.RequireKilled(t)
 
 			i.startWorker()
 			result, err := i.execution(id)
@@ -257,16 +223,6 @@ func TestWorkerKilledAtEveryStep(t *testing.T) {
 	}
 }
 
-func requireKilled(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	err := cmd.Wait()
-	var exit *exec.ExitError
-	require.ErrorAs(t, err, &exit)
-	status, ok := exit.Sys().(syscall.WaitStatus)
-	require.True(t, ok)
-	require.Equal(t, syscall.SIGKILL, status.Signal(), "it ended at its point")
-}
-
 // A hundred certificates are one step. A worker that is killed half-way through, with
 // answers of the CA that nobody has seen, costs no certificate a second request.
 func TestHundredCertificatesResumedInTheMiddle(t *testing.T) {
@@ -275,7 +231,7 @@ func TestHundredCertificatesResumedInTheMiddle(t *testing.T) {
 	id := i.mobileID(100)
 	cmd := i.startChildThatPasses(50, "Revoke/after", syscall.SIGKILL)
 	i.start(id, object{"mobileId": id, "userId": "anna", "confirmed": true})
-	requireKilled(t, cmd)
+	cmd.RequireKilled(t)
 	revoked := 0
 	for _, c := range i.read(id).Certificates {
 		require.Equal(t, mobileid.CertificateValid, c.State, "Identity Manager takes over all of a step, or nothing")

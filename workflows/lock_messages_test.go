@@ -20,6 +20,7 @@ import (
 	"mobileid/activities/ca"
 	starter "mobileid/starter/client"
 	"mobileid/workflows"
+	"mobileid/workflows/workflowtest"
 )
 
 // Contract section 3: three ways into one decision.
@@ -100,7 +101,7 @@ func TestSignalWithoutPayloadAtAll(t *testing.T) {
 // run runs one of the programs of operators against the test server.
 func (i *installation) run(program string, args ...string) string {
 	i.t.Helper()
-	path, err := findProgram(program)
+	path, err := workflowtest.FindProgram(program)
 	if err != nil {
 		i.t.Skip(err)
 	}
@@ -113,7 +114,7 @@ func (i *installation) run(program string, args ...string) string {
 func TestTctlStartsSignalsAndQueries(t *testing.T) {
 	i := install(t)
 	id := i.mobileID(1)
-	at := []string{"--address", server.address}
+	at := []string{"--address", server.Address}
 	input, err := json.Marshal(object{"mobileId": id, "userId": "anna"})
 	require.NoError(t, err)
 	i.run("tctl", append(at, "workflow", "start", "--taskqueue", i.queue, "--workflow_type", workflows.Lock,
@@ -128,7 +129,7 @@ func TestTctlStartsSignalsAndQueries(t *testing.T) {
 
 func TestTemporalProgramStartsSignalsUpdatesAndQueries(t *testing.T) {
 	i := install(t)
-	at := func(args ...string) []string { return append(args, "--address", server.address) }
+	at := func(args ...string) []string { return append(args, "--address", server.Address) }
 	for name, next := range map[string][]string{
 		"signal": {"workflow", "signal", "--name", "next"},
 		"update": {"workflow", "update", "execute", "--name", "next", "--input", `{"by": "olof"}`},

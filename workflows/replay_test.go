@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"mobileid/workflows"
+	"mobileid/workflows/workflowtest"
 )
 
 const replayFolder = "testdata/replay"
@@ -53,7 +54,7 @@ func TestReplay(t *testing.T) {
 
 			replayer := sdkworker.NewWorkflowReplayer()
 			workflows.Register(replayer)
-			require.NoError(t, replayer.ReplayWorkflowHistoryWithOptions(quiet(), history, sdkworker.ReplayWorkflowHistoryOptions{
+			require.NoError(t, replayer.ReplayWorkflowHistoryWithOptions(workflowtest.Quiet(), history, sdkworker.ReplayWorkflowHistoryOptions{
 				// A process looks at its own id.
 				OriginalExecution: workflow.Execution{ID: started.GetWorkflowId(), RunID: started.GetOriginalExecutionRunId()},
 			}))
