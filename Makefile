@@ -69,9 +69,9 @@ bench-parts: ## the hot inner parts by size: OCSP and CRL checks, the store, dev
 	@go test -run '^$$' -bench . ./activities/identitymanager ./activities/ca ./activities/ca/devca
 
 .PHONY: contract-table
-contract-table: $(BIN)/step-ca $(BIN)/vault-pki ## the table of the driver contract in README.md, from a test run
+contract-table: $(BIN)/step-ca $(BIN)/vault-pki ## the table of the driver contract in docs/cas.md, from a test run
 	@go test -json -run '^TestContract$$' ./activities/ca/... >$(BIN)/contract.json
-	@go run ./activities/ca/catest/contracttable -write README.md <$(BIN)/contract.json
+	@go run ./activities/ca/catest/contracttable -write docs/cas.md <$(BIN)/contract.json
 
 .PHONY: build
 build: ## worker and starter, into .bin/

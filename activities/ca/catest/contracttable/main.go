@@ -2,8 +2,8 @@
 // events of a test run (go test -json) on its standard input.
 //
 //	contracttable <test.json                 prints it
-//	contracttable -check README.md <test.json  fails if the file holds another one
-//	contracttable -write README.md <test.json  puts it into the file
+//	contracttable -check docs/cas.md <test.json  fails if the file holds another one
+//	contracttable -write docs/cas.md <test.json  puts it into the file
 //
 // In the file it stands between two comments that name it.
 package main
