@@ -59,6 +59,10 @@ demo-cas: build $(TEMPORAL) $(BIN)/step-ca ## certificates of two CAs, devca and
 run: build $(TEMPORAL) ## the same parts, left running with the Web UI, until Ctrl-C
 	@$(BIN)/starter run
 
+.PHONY: cluster
+cluster: build $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## as in production: Temporal's server on PostgreSQL, two workers, until Ctrl-C
+	@$(BIN)/starter run --temporal postgres --workers 2 --dir $(DEV)/cluster
+
 .PHONY: bench
 bench: build $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## a lock beside a no-op workflow, on both Temporal servers; some fifteen minutes
 	@$(BIN)/starter bench --temporal development --waiting 100 --file $(DEV)/bench.json
@@ -84,8 +88,12 @@ build: ## worker and starter, into .bin/
 .PHONY: check
 check: lint test ## lint and test: what must pass before a commit
 
+.PHONY: cluster-test
+cluster-test: PKGS := ./starter/cluster
+cluster-test: test ## the tests on the cluster alone: kills, restarts, new builds, backups; LOCKS=n in the place of 200
+
 .PHONY: test
-test: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum $(BIN)/step-ca $(BIN)/vault-pki $(BIN)/axe.min.js ## all tests, on the real parts, with the race detector
+test: $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool $(BIN)/tctl $(BIN)/gotestsum $(BIN)/step-ca $(BIN)/vault-pki $(BIN)/axe.min.js ## all tests, on the real parts, with the race detector
 	@mkdir -p $(dir $(TESTJSON))
 	@$(if $(RACE),,echo 'no C compiler: testing without the race detector')
 	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) -- $(RACE) -count=1 -timeout 30m -parallel $(PARALLEL) $(TESTFLAGS) $(PKGS)
@@ -134,7 +142,7 @@ lint-shell: ## shellcheck on every shell script
 # --- programs of others ---------------------------------------------------------------------------------------------
 
 .PHONY: tools
-tools: $(TEMPORAL) $(BIN)/tctl $(BIN)/gotestsum $(BIN)/golangci-lint $(BIN)/workflowcheck $(BIN)/step-ca $(BIN)/vault-pki ## install all of them into .bin/
+tools: $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool $(BIN)/tctl $(BIN)/gotestsum $(BIN)/golangci-lint $(BIN)/workflowcheck $(BIN)/step-ca $(BIN)/vault-pki ## install all of them into .bin/
 
 # A stamp carries the version in its name. A new version makes a new stamp, which is newer than the program; a program
 # that was not finished is older than its stamp, or missing. Both are built again, and nothing else is. Stamps of other

@@ -47,7 +47,7 @@ their ratios is what counts.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.bench(cmd.Context(), o) },
 	}
-	cmd.Flags().StringVar(&o.temporal, "temporal", "development", "development (its server, SQLite) or postgres (the production server)")
+	temporalFlag(cmd, &o.temporal)
 	cmd.Flags().IntVar(&o.rounds, "rounds", 5, "rounds of each")
 	cmd.Flags().IntVar(&o.waiting, "waiting", 10_000, "locks that wait while the worker's memory is read")
 	cmd.Flags().StringVar(&o.file, "file", "", "also write the report as JSON into this file, beside those of the other server")
@@ -91,9 +91,6 @@ func (p *program) benchWorkerCommand() *cobra.Command {
 }
 
 func (p *program) bench(ctx context.Context, o benchOptions) (err error) {
-	if o.temporal != "development" && o.temporal != "postgres" {
-		return fmt.Errorf("%w: --temporal is %q, must be development or postgres", errUsage, o.temporal)
-	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -103,12 +100,10 @@ func (p *program) bench(ctx context.Context, o benchOptions) (err error) {
 		CA:   map[string]any{"proof_wait": "0"}, // the wait for the next CRL is the CA's time, not ours
 		Lock: map[string]any{"notify": false},   // the no-op writes no mails
 	}
-	if options.Worker, err = stack.FindWorker(ctx, defaultBin, p.out); err != nil {
+	if err := p.findTemporal(ctx, &options, o.temporal); err != nil {
 		return err
 	}
-	if o.temporal == "postgres" {
-		options.Cluster = &stack.Cluster{Server: filepath.Join(defaultBin, "temporal-server"), SQLTool: filepath.Join(defaultBin, "temporal-sql-tool")}
-	} else if options.Temporal, err = stack.FindTemporal(ctx, defaultBin, p.out); err != nil {
+	if options.Worker, err = stack.FindWorker(ctx, defaultBin, p.out); err != nil {
 		return err
 	}
 	s, err := stack.Start(ctx, options)

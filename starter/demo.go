@@ -65,17 +65,25 @@ func (p *program) playDemo(ctx context.Context, d *demo.Demo) error {
 }
 
 func (p *program) runCommand() *cobra.Command {
-	var dir string
+	var dir, temporal string
+	var workers int
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Run the same parts as the demo, with the Web UI, until Ctrl-C",
-		Args:  cobra.NoArgs,
+		Short: "Run the same parts as the demo, with Self-Service, until Ctrl-C",
+		Long: `Run starts the parts of the demo and Self-Service, and leaves them running until
+Ctrl-C: with Temporal's development server and its Web UI, or with --temporal
+postgres on Temporal's production server, which keeps its data, as Identity Manager
+does, in a private PostgreSQL server that is removed in the end.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := p.stackOptions(cmd.Context(), dir)
+			if workers < 1 {
+				return fmt.Errorf("%w: --workers is %d, must be 1 or more", errUsage, workers)
+			}
+			options, err := p.stackOptions(cmd.Context(), dir, temporal)
 			if err != nil {
 				return err
 			}
-			options.Serve = true
+			options.Serve, options.Workers = true, workers
 			return p.onStackOf(cmd.Context(), options, func(ctx context.Context, d *demo.Demo) error {
 				if err := d.PutPasswords(ctx); err != nil {
 					return err
@@ -86,7 +94,32 @@ func (p *program) runCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", defaultDir, "folder of all state")
+	temporalFlag(cmd, &temporal)
+	cmd.Flags().IntVar(&workers, "workers", 1, "how many workers")
 	return cmd
+}
+
+// The servers that --temporal names.
+const (
+	developmentServer = "development"
+	postgresServer    = "postgres"
+)
+
+func temporalFlag(cmd *cobra.Command, server *string) {
+	cmd.Flags().StringVar(server, "temporal", developmentServer, developmentServer+" (its server, SQLite) or "+postgresServer+" (the production server)")
+}
+
+// findTemporal finds the programs of the server that --temporal names.
+func (p *program) findTemporal(ctx context.Context, options *stack.Options, server string) (err error) {
+	switch server {
+	case developmentServer:
+		options.Temporal, err = stack.FindTemporal(ctx, defaultBin, p.out)
+	case postgresServer:
+		options.Cluster, err = stack.FindCluster(defaultBin)
+	default:
+		err = fmt.Errorf("%w: --temporal is %q, must be %s or %s", errUsage, server, developmentServer, postgresServer)
+	}
+	return err
 }
 
 func (p *program) demoCAsCommand() *cobra.Command {
@@ -101,7 +134,7 @@ locked while step-ca is stopped; the end states are read back from both CAs.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), demoTimeout)
 			defer cancel()
-			options, err := p.stackOptions(ctx, dir)
+			options, err := p.stackOptions(ctx, dir, developmentServer)
 			if err != nil {
 				return err
 			}
@@ -146,11 +179,12 @@ func (p *program) demoCAs(ctx context.Context, options stack.Options, stepCA str
 	})
 }
 
-// stackOptions finds or builds the programs of a fresh stack.
-func (p *program) stackOptions(ctx context.Context, dir string) (stack.Options, error) {
+// stackOptions finds or builds the programs of a fresh stack. temporal is the server,
+// as --temporal names it.
+func (p *program) stackOptions(ctx context.Context, dir, temporal string) (stack.Options, error) {
 	options := stack.Options{Dir: dir, Progress: p.out, Fresh: true}
-	var err error
-	if options.Temporal, err = stack.FindTemporal(ctx, defaultBin, p.out); err != nil {
+	err := p.findTemporal(ctx, &options, temporal)
+	if err != nil {
 		return options, err
 	}
 	if options.Worker, err = stack.FindWorker(ctx, defaultBin, p.out); err != nil {
@@ -162,7 +196,7 @@ func (p *program) stackOptions(ctx context.Context, dir string) (stack.Options, 
 
 // onStack runs act on a fresh stack.
 func (p *program) onStack(ctx context.Context, dir string, act func(context.Context, *demo.Demo) error) error {
-	options, err := p.stackOptions(ctx, dir)
+	options, err := p.stackOptions(ctx, dir, developmentServer)
 	if err != nil {
 		return err
 	}
@@ -241,7 +275,7 @@ Running. Stop with Ctrl-C.
   Temporal         %[2]s
   CRL and OCSP     %[3]s
   worker           http://%[4]s/readyz, and /metrics for Prometheus
-  logs             %[5]s/log
+  logs             %[5]s/log%[14]s
 
 In another terminal:
 
@@ -267,7 +301,24 @@ In the Web UI, Start Workflow:
   Input          {"mobileId": "mid-1002", "userId": "bert"}
 
 then on its page Send a Signal: next, or cancel. No input is needed.
-`, s.UIAddress, s.TemporalAddress, s.CA.PublicURL, s.HealthAddress, s.Dir, s.ConfigFile,
+`, webUI(s), s.TemporalAddress, s.CA.PublicURL, s.HealthAddress, s.Dir, s.ConfigFile,
 		workflows.LockWorkflowID("mid-1001"), workflows.LockWorkflowID("mid-1002"), workflows.TaskQueue, workflows.Lock,
-		filepath.Join(s.Dir, "qr.png"), s.ServeURL, demo.Password)
+		filepath.Join(s.Dir, "qr.png"), s.ServeURL, demo.Password, database(s))
+}
+
+// database is how psql reaches Identity Manager's data, if they lie in PostgreSQL.
+func database(s *stack.Stack) string {
+	server, url := s.Database()
+	if server == nil {
+		return ""
+	}
+	return fmt.Sprintf("\n  PostgreSQL       psql '%s'; Temporal's data are in database temporal there", url)
+}
+
+// webUI is where the Web UI is. The production server has none of its own.
+func webUI(s *stack.Stack) string {
+	if s.UIAddress == "" {
+		return "none here; the temporal program shows the same"
+	}
+	return s.UIAddress
 }

@@ -59,7 +59,7 @@ func (s *Stack) startCluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.await(ctx, func() bool { return s.registerNamespace(ctx) == nil })
+	return p.await(ctx, func(ctx context.Context) bool { return s.registerNamespace(ctx) == nil })
 }
 
 // makeSchema makes a database of Temporal with its SQL tool.
@@ -165,6 +165,15 @@ func (s *Stack) registerNamespace(ctx context.Context) error {
 	defer temporal.Close()
 	_, err = temporal.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{PageSize: 1})
 	return err
+}
+
+// Database is the PostgreSQL server of a Cluster, and the URL of Identity Manager's
+// database there. It is nil without a Cluster.
+func (s *Stack) Database() (server *postgres.Server, url string) {
+	if s.postgres == nil {
+		return nil, ""
+	}
+	return s.postgres, s.postgres.URL(imDatabase)
 }
 
 // Describe says which Temporal runs, and how durable its data and those of Identity

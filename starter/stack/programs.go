@@ -31,19 +31,40 @@ func FindTemporal(ctx context.Context, bin string, progress io.Writer) (string, 
 	return path, build(ctx, progress, []string{"GOBIN=" + bin}, "install", temporalPackage)
 }
 
+// FindCluster returns the programs of Temporal's production server, from PATH or from
+// bin.
+func FindCluster(bin string) (*Cluster, error) {
+	var c Cluster
+	for name, program := range map[string]*string{"temporal-server": &c.Server, "temporal-sql-tool": &c.SQLTool} {
+		path, err := findInstalled(bin, name)
+		if err != nil {
+			return nil, fmt.Errorf("%s is not installed: run 'make cluster': %w", name, err)
+		}
+		*program = path
+	}
+	return &c, nil
+}
+
 // FindStepCA returns the step-ca program, from PATH or from bin.
 func FindStepCA(bin string) (string, error) {
-	if path, err := exec.LookPath("step-ca"); err == nil {
-		return path, nil
-	}
-	path, err := filepath.Abs(filepath.Join(bin, "step-ca"))
+	path, err := findInstalled(bin, "step-ca")
 	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(path); err != nil {
 		return "", fmt.Errorf("step-ca is not installed: run 'make demo-cas': %w", err)
 	}
 	return path, nil
+}
+
+// findInstalled returns a program, from PATH or from bin.
+func findInstalled(bin, name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	path, err := filepath.Abs(filepath.Join(bin, name))
+	if err != nil {
+		return "", err
+	}
+	_, err = os.Stat(path)
+	return path, err
 }
 
 // FindWorker returns the worker program that stands beside this program, or

@@ -1,9 +1,9 @@
 // Package stack runs the processes of a development installation on free
-// loopback ports: Temporal's development server, devca, messaging, the worker, and
-// Self-Service if asked for. Each is a process of its own, so that one can be killed
-// without the others.
+// loopback ports: Temporal's development server, or its production server on
+// PostgreSQL, devca, messaging, workers, and Self-Service if asked for. Each is a
+// process of its own, so that one can be killed, stopped or held without the others.
 //
-// All state lies in one folder.
+// All state lies in one folder, but for PostgreSQL's.
 package stack
 
 import (
@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -38,8 +39,12 @@ type Options struct {
 	Progress io.Writer // a line per step; nil: none
 	Fresh    bool      // remove the state of an earlier run first
 	// Setup prepares the stores once Temporal and devca are up, before the
-	// worker starts.
+	// worker starts. Nil: WriteConfig, and the command setup of the starter.
 	Setup func(ctx context.Context, s *Stack) error
+	// Workers is how many of them run; 0 is one.
+	Workers int
+	// WorkerEnv are further variables of the workers, as NAME=value.
+	WorkerEnv []string
 	// Cluster, if not nil, is run in the place of the temporal program.
 	Cluster *Cluster
 	// CA are further settings of the CA.
@@ -58,17 +63,19 @@ type Stack struct {
 	ConfigFile      string
 	TemporalAddress string
 	UIAddress       string // URL of Temporal's Web UI
-	HealthAddress   string // of the worker
-	ProfileAddress  string // of the worker
+	HealthAddress   string // of the first worker
+	ProfileAddress  string // of the first worker
 	ServeURL        string // of Self-Service; empty: it does not run
 	CA              devca.Addresses
 	Messaging       embedded.Addresses
 
-	options   Options
-	cas       []map[string]any // beside devca
-	processes []*process
-	postgres  *postgres.Server // with a Cluster
-	unlock    func() error
+	options  Options
+	cas      []map[string]any // beside devca
+	postgres *postgres.Server // with a Cluster
+	unlock   func() error
+
+	mu        sync.Mutex // over what follows
+	processes []*process // in the order in which they were started
 
 	callbackAddress string // where the worker takes callbacks of messaging
 	serveAddress    string // of Self-Service
@@ -81,16 +88,22 @@ type process struct {
 	env  []string
 	log  *os.File
 	done chan struct{}
+	// ready reports that it can be used; nil: as soon as it runs.
+	ready func(context.Context) bool
 }
 
+// startTimeout is for one part, on a machine that does other things, too.
 const (
-	startTimeout = time.Minute
+	startTimeout = 2 * time.Minute
 	stopTimeout  = 15 * time.Second
 	pollInterval = 50 * time.Millisecond
 )
 
 // Start starts everything, or stops again what it has started and returns why.
 func Start(ctx context.Context, options Options) (_ *Stack, err error) {
+	if options.Setup == nil {
+		options.Setup = setup
+	}
 	s := &Stack{Dir: options.Dir, ConfigFile: filepath.Join(options.Dir, "config.yaml"), options: options}
 	if err := s.prepare(); err != nil {
 		return nil, err
@@ -108,7 +121,7 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 		{"messaging, the embedded one", s.startMessaging},
 		{s.temporalName(), s.startTemporal},
 		{"schema, keys and search attributes", func(ctx context.Context) error { return options.Setup(ctx, s) }},
-		{"the worker", s.startWorker},
+		{"the worker", s.startWorkers},
 		{"Self-Service", s.startServe},
 	} {
 		if step.name == "Self-Service" && !options.Serve {
@@ -163,9 +176,13 @@ func (s *Stack) startCA(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.await(ctx, func() bool {
-		s.CA, err = devca.ReadAddresses(dir)
-		return err == nil && answers(ctx, s.CA.PublicURL+"/healthz")
+	return p.await(ctx, func(ctx context.Context) bool {
+		addresses, err := devca.ReadAddresses(dir)
+		if err != nil || !answers(ctx, addresses.PublicURL+"/healthz") {
+			return false
+		}
+		s.CA = addresses
+		return true
 	})
 }
 
@@ -185,9 +202,13 @@ func (s *Stack) startMessaging(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.await(ctx, func() bool {
-		s.Messaging, err = embedded.ReadAddresses(dir)
-		return err == nil && listens(ctx, s.Messaging.URL)
+	return p.await(ctx, func(ctx context.Context) bool {
+		addresses, err := embedded.ReadAddresses(dir)
+		if err != nil || !listens(ctx, addresses.URL) {
+			return false
+		}
+		s.Messaging = addresses
+		return true
 	})
 }
 
@@ -230,25 +251,10 @@ func (s *Stack) startTemporal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.await(ctx, func() bool {
+	return p.await(ctx, func(ctx context.Context) bool {
 		// The UI's server asks the frontend, so its answer means that both are up.
 		return answers(ctx, s.UIAddress+"/api/v1/namespaces/default")
 	})
-}
-
-func (s *Stack) startWorker(ctx context.Context) error {
-	ports, err := freePorts(2)
-	if err != nil {
-		return err
-	}
-	s.HealthAddress = "127.0.0.1:" + ports[0]
-	s.ProfileAddress = "127.0.0.1:" + ports[1]
-	p, err := s.spawn("worker", s.options.Worker, nil, append(s.Environment(),
-		"MOBILEID_WORKER_HEALTH_ADDRESS="+s.HealthAddress, "MOBILEID_WORKER_PROFILE_ADDRESS="+s.ProfileAddress))
-	if err != nil {
-		return err
-	}
-	return p.await(ctx, func() bool { return answers(ctx, "http://"+s.HealthAddress+"/readyz") })
 }
 
 // startServe starts Self-Service at the address that the configuration has.
@@ -258,7 +264,18 @@ func (s *Stack) startServe(ctx context.Context) error {
 		return err
 	}
 	s.ServeURL = "http://" + s.serveAddress
-	return p.await(ctx, func() bool { return answers(ctx, s.ServeURL+"/readyz") })
+	return p.await(ctx, func(ctx context.Context) bool { return answers(ctx, s.ServeURL+"/readyz") })
+}
+
+// setup is how an installation is prepared if nobody says otherwise.
+func setup(ctx context.Context, s *Stack) error {
+	if err := s.WriteConfig(); err != nil {
+		return err
+	}
+	if output, err := s.Command(ctx, "setup").CombinedOutput(); err != nil {
+		return fmt.Errorf("starter setup: %w\n%s", err, output)
+	}
+	return nil
 }
 
 // Environment is what a program needs to find this installation.
@@ -342,28 +359,21 @@ func (s *Stack) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// MeasureWorkerStart starts another worker, returns how long it took until it was
-// ready, and stops it.
-func (s *Stack) MeasureWorkerStart(ctx context.Context) (time.Duration, error) {
-	ports, err := freePorts(1)
+// spawn launches a child and keeps it.
+func (s *Stack) spawn(name, program string, args, env []string) (*process, error) {
+	p, err := s.launch(name, program, args, env)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	start := time.Now()
-	p, err := s.spawn("another-worker", s.options.Worker, nil, append(s.Environment(),
-		"MOBILEID_WORKER_HEALTH_ADDRESS=127.0.0.1:"+ports[0], "MOBILEID_MESSAGING_CALLBACK_ADDRESS="))
-	if err != nil {
-		return 0, err
-	}
-	err = p.await(ctx, func() bool { return answers(ctx, "http://127.0.0.1:"+ports[0]+"/readyz") })
-	took := time.Since(start)
-	s.processes = s.processes[:len(s.processes)-1]
-	return took, errors.Join(err, p.stop())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.processes = append(s.processes, p)
+	return p, nil
 }
 
-// spawn starts a child whose output goes to a log file. It dies with this
+// launch starts a child whose output goes to a log file. It dies with this
 // process, also if this one is killed.
-func (s *Stack) spawn(name, program string, args, env []string) (*process, error) {
+func (s *Stack) launch(name, program string, args, env []string) (*process, error) {
 	log, err := os.OpenFile(filepath.Join(s.Dir, "log", name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // a fixed name in our own folder
 	if err != nil {
 		return nil, err
@@ -380,13 +390,15 @@ func (s *Stack) spawn(name, program string, args, env []string) (*process, error
 		_ = cmd.Wait() // how it ended is told by the process state
 		close(p.done)
 	}()
-	s.processes = append(s.processes, p)
 	return p, nil
 }
 
 // await returns when the child is ready, or why it will not be.
-func (p *process) await(ctx context.Context, ready func() bool) error {
-	for !ready() {
+func (p *process) await(ctx context.Context, ready func(context.Context) bool) error {
+	if p.ready == nil {
+		p.ready = ready
+	}
+	for !ready(ctx) {
 		select {
 		case <-p.done:
 			return fmt.Errorf("it ended (%s); the end of %s:\n%s", p.cmd.ProcessState, p.log.Name(), tail(p.log.Name()))
@@ -411,73 +423,16 @@ func tail(file string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// Process returns a running child by its name: devca, temporal or worker. A test
-// that stops or kills it sees what the others make of that.
-func (s *Stack) Process(name string) (*os.Process, bool) {
-	for _, p := range s.processes {
-		if p.name == name {
-			return p.cmd.Process, true
-		}
-	}
-	if name == "postgres" && s.postgres != nil {
-		return s.postgres.Process(), true
-	}
-	return nil, false
-}
-
-// Restart starts a child anew, after it has ended, as it was started before: on
-// its ports and its files.
-func (s *Stack) Restart(name string) error {
-	for i, p := range s.processes {
-		if p.name != name {
-			continue
-		}
-		<-p.done
-		anew, err := s.spawn(name, p.cmd.Path, p.cmd.Args[1:], p.env)
-		if err != nil {
-			return fmt.Errorf("restart %s: %w", name, err)
-		}
-		s.processes = slices.Delete(s.processes, len(s.processes)-1, len(s.processes))
-		s.processes[i] = anew
-		return p.log.Close()
-	}
-	return fmt.Errorf("restart %s: it was never started", name)
-}
-
-// Ended returns a channel that is closed when a child has ended.
-func (s *Stack) Ended(name string) <-chan struct{} {
-	for _, p := range s.processes {
-		if p.name == name {
-			return p.done
-		}
-	}
-	return nil
-}
-
-// Wait returns when ctx ends or a child has ended by itself.
-func (s *Stack) Wait(ctx context.Context) error {
-	ended := make(chan *process, len(s.processes))
-	for _, p := range s.processes {
-		go func() {
-			<-p.done
-			ended <- p
-		}()
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case p := <-ended:
-		return fmt.Errorf("%s ended by itself (%s); see %s", p.name, p.cmd.ProcessState, p.log.Name())
-	}
-}
-
 // Stop stops the children, last one first, and waits until they are gone.
 func (s *Stack) Stop() error {
-	var errs []error
-	for i := len(s.processes) - 1; i >= 0; i-- {
-		errs = append(errs, s.processes[i].stop())
-	}
+	s.mu.Lock()
+	processes := s.processes
 	s.processes = nil
+	s.mu.Unlock()
+	var errs []error
+	for _, p := range slices.Backward(processes) {
+		errs = append(errs, p.stop())
+	}
 	if s.postgres != nil {
 		errs = append(errs, s.postgres.Close())
 	}
@@ -485,9 +440,10 @@ func (s *Stack) Stop() error {
 	return errors.Join(errs...)
 }
 
-// stop asks a child to end, and ends it if it does not.
+// stop asks a child to end, and ends it if it does not. One that is held is let go.
 func (p *process) stop() error {
 	defer func() { _ = p.log.Close() }()
+	_ = p.cmd.Process.Signal(syscall.SIGCONT) // what follows tells whether it is there
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.name, err)
 	}

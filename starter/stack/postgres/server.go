@@ -79,7 +79,49 @@ func (s *Server) Kill() error {
 	return nil
 }
 
-// Restart starts the server again after Kill, under the same URLs, and returns
+// Stop ends the server in order: it breaks off what runs in any database, and writes
+// everything. It must be followed by Restart.
+func (s *Server) Stop() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// A fast shutdown: see "Shutting Down the Server" in PostgreSQL's manual.
+	if err := s.process.Process.Signal(syscall.SIGINT); err != nil {
+		return fmt.Errorf("stop PostgreSQL: %w", err)
+	}
+	<-s.exited
+	return nil
+}
+
+// Signal sends a signal to each of the server's processes, the first one first: to
+// hold them all (SIGSTOP), and to let them go on (SIGCONT).
+func (s *Server) Signal(signal syscall.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pid := s.process.Process.Pid
+	if err := s.process.Process.Signal(signal); err != nil {
+		return err
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return err
+	}
+	for field := range strings.FieldsSeq(string(children)) {
+		child, err := strconv.Atoi(field)
+		if err != nil {
+			return err
+		}
+		if err := syscall.Kill(child, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Program is the path of one of PostgreSQL's client programs, such as pg_dump, of the
+// release of the server.
+func (s *Server) Program(name string) string { return filepath.Join(s.programs, name) }
+
+// Restart starts the server again after Kill or Stop, under the same URLs, and returns
 // when it has recovered.
 func (s *Server) Restart() error {
 	s.mu.Lock()
