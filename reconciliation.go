@@ -19,8 +19,8 @@ const (
 	// ProblemNotRevoked is a locked mobile ID with a certificate that is neither
 	// revoked nor expired in Identity Manager.
 	ProblemNotRevoked Problem = "notRevoked"
-	// ProblemNotLocked is one whose lock has ended after Next without locking it:
-	// somebody terminated the process.
+	// ProblemNotLocked is one whose lock has ended after Next, and that is not locked:
+	// somebody terminated the process, or the store was restored to a time before.
 	ProblemNotLocked Problem = "notLocked"
 	// ProblemNeverActive is one that a Get mobile ID registered, and left so.
 	ProblemNeverActive Problem = "neverActive"

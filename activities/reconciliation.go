@@ -93,7 +93,7 @@ func isRunning(ctx context.Context, workflowID string) (bool, error) {
 
 // FindEndedInput is what FindEnded needs.
 type FindEndedInput struct {
-	Query      string `json:"query"`      // for the locks that ended after Next in another way than locked
+	Query      string `json:"query"`      // for the locks that have ended after Next
 	LockPrefix string `json:"lockPrefix"` // of their workflow ids
 	Limit      int    `json:"limit"`
 }
@@ -101,14 +101,16 @@ type FindEndedInput struct {
 // FindEndedResult is what was found.
 type FindEndedResult struct {
 	Found []FoundUnfinished `json:"found"`
+	// More reports that there are more than the limit.
+	More bool `json:"more,omitempty"`
 	// Unsearchable reports that nothing could be looked for, because the search
 	// attributes are not registered.
 	Unsearchable bool `json:"unsearchable,omitempty"`
 }
 
-// FindEnded asks Temporal for locks that were ended after Next, which only somebody
-// with power over the namespace can do, and returns those whose mobile ID is not
-// locked.
+// FindEnded asks Temporal for locks that have ended after Next, and returns those whose
+// mobile ID is not locked: locked is final, so somebody with power over the namespace
+// has ended the process before, or the store was restored to a time before.
 func (a *Activities) FindEnded(ctx context.Context, in FindEndedInput) (*FindEndedResult, error) {
 	defer heartbeat(ctx, nothing)()
 	temporal := activity.GetClient(ctx)
@@ -126,13 +128,17 @@ func (a *Activities) FindEnded(ctx context.Context, in FindEndedInput) (*FindEnd
 		}
 		for _, e := range page.GetExecutions() {
 			id := e.GetExecution().GetWorkflowId()
-			if seen[id] || len(result.Found) >= in.Limit {
+			if seen[id] {
 				continue
 			}
 			seen[id] = true
 			found, err := a.endedUnlocked(ctx, id, strings.TrimPrefix(id, in.LockPrefix))
 			if err != nil {
 				return nil, err
+			}
+			if len(found) > 0 && len(result.Found) == in.Limit {
+				result.More = true
+				return &result, nil
 			}
 			result.Found = append(result.Found, found...)
 		}

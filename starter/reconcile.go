@@ -20,9 +20,9 @@ func (p *program) reconcileCommand() *cobra.Command {
 		Short: "Find and finish what was left unfinished",
 		Long: `Reconcile looks for mobile IDs that a process has left between two states, because
 somebody terminated it or a database was restored: locked ones with a certificate
-that is not revoked, ones whose lock was ended after Next, and ones that a Get has
-registered and left. It starts what finishes them. A schedule does the same, see
-reconciliation.every.
+that is not revoked, ones that are not locked although their lock has ended after
+Next, and ones that a Get has registered and left. It starts what finishes them. A
+schedule does the same, see reconciliation.every.
 
 With --dry-run it only shows what it has found.
 
@@ -59,7 +59,7 @@ func (p *program) printReconciliation(result workflows.ReconcileResult) error {
 		return p.printJSON(result)
 	}
 	if result.EndedUnknown {
-		fmt.Fprintln(p.err, "Locks that were ended after Next were not looked for: the search attributes are not registered.")
+		fmt.Fprintln(p.err, "Locks that have ended after Next were not looked for: the search attributes are not registered.")
 	}
 	if len(result.Findings) == 0 {
 		fmt.Fprintln(p.out, "Nothing is unfinished.")

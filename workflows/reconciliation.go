@@ -44,7 +44,7 @@ type ReconcileResult struct {
 	Findings  []Finding `json:"findings"`
 	// More reports that there is more than one reconciliation takes on.
 	More bool `json:"more,omitempty"`
-	// EndedUnknown reports that locks that were ended after Next were not looked for,
+	// EndedUnknown reports that locks that have ended after Next were not looked for,
 	// because the search attributes are not registered.
 	EndedUnknown bool `json:"endedUnknown,omitempty"`
 }
@@ -108,25 +108,28 @@ func (r *reconciliation) lookInIM() error {
 	}
 }
 
-// lookAtEnded finds locks that somebody ended after Next, of which Temporal alone
-// knows. It needs the search attributes.
+// lookAtEnded finds locks with Next that have ended, and whose mobile ID is not
+// locked: somebody ended the process before it was, or the store was restored to a
+// time before. Temporal alone knows of both. It needs the search attributes.
 func (r *reconciliation) lookAtEnded() error {
 	if r.result.More {
 		return nil
 	}
 	in := activities.FindEndedInput{Query: endedQuery(), LockPrefix: LockWorkflowID(""), Limit: reconcilePage}
 	var found activities.FindEndedResult
-	if err := r.find("find-ended", "Look for locks that were ended after Next", activities.FindEndedName, in, &found); err != nil {
+	if err := r.find("find-ended", "Look for locks that have ended after Next and left nothing locked", activities.FindEndedName, in, &found); err != nil {
 		return err
 	}
 	r.result.EndedUnknown = found.Unsearchable
-	r.takeOn(found.Found)
+	if full := r.takeOn(found.Found); !full {
+		r.result.More = found.More
+	}
 	return nil
 }
 
-// endedQuery finds locks with Next that ended, but not by themselves.
+// endedQuery finds locks with Next that have ended, in whatever way.
 func endedQuery() string {
-	return fmt.Sprintf("WorkflowType IN ('%s', '%s') AND ExecutionStatus IN ('Terminated', 'Failed', 'TimedOut', 'Canceled') AND %s > '1970-01-01T00:00:00Z'",
+	return fmt.Sprintf("WorkflowType IN ('%s', '%s') AND ExecutionStatus IN ('Completed', 'Terminated', 'Failed', 'TimedOut', 'Canceled') AND %s > '1970-01-01T00:00:00Z'",
 		Lock, LockForOperator, AttributeRequestedAt.GetName())
 }
 

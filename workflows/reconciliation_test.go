@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"testing"
 	"time"
@@ -120,6 +121,42 @@ func TestReconciliationLocksWhatWasEndedAfterNext(t *testing.T) {
 	i.requireLocked(id)
 	i.requireUnchanged(cancelled)
 	require.Empty(t, i.reconcile(workflows.ReconcileRequest{}).Findings)
+}
+
+// The store was restored to a time before a lock that is closed by now: the mobile ID
+// is usable again, and Temporal alone knows that it must not be.
+func TestReconciliationLocksWhatARestoredStoreHasForgotten(t *testing.T) {
+	i := install(t)
+	id := i.mobileID(2)
+	_, err := i.anna().Lock(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	_, err = i.execution(id)
+	require.NoError(t, err)
+	i.forget(id)
+	require.Equal(t, []workflows.Finding{finding(id, mobileid.Active, mobileid.ProblemNotLocked, workflows.ActionStarted)},
+		i.findings(workflows.ReconcileRequest{}))
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
+	for _, c := range result.Certificates {
+		require.Equal(t, mobileid.OutcomeAlreadyRevoked, c.Outcome, "the CA has not forgotten")
+	}
+	i.requireLocked(id)
+	require.Empty(t, i.reconcile(workflows.ReconcileRequest{}).Findings)
+}
+
+// forget leaves the store as it was before the lock of a mobile ID.
+func (i *installation) forget(id string) {
+	i.t.Helper()
+	db, err := sql.Open("sqlite", i.database)
+	require.NoError(i.t, err)
+	defer db.Close()
+	_, err = db.ExecContext(i.t.Context(), `
+		DROP TRIGGER locked_is_final; DROP TRIGGER expired_and_revoked_are_final; DROP TRIGGER audit_is_not_removed;
+		UPDATE mobile_ids SET state = 'active', requested_at = NULL, locked_at = NULL, lock_process = NULL, lock_workflow_id = NULL, lock_run_id = NULL, lock_reason = NULL WHERE id = $1;
+		UPDATE certificates SET state = 'valid', revoked_at = NULL, reason = NULL WHERE mobile_id = $1;
+		DELETE FROM audit WHERE mobile_id = $1; DELETE FROM audit_heads WHERE mobile_id = $1`, id)
+	require.NoError(i.t, err)
 }
 
 // One that became inactive meanwhile cannot be locked any more: a person decides.
