@@ -27,7 +27,8 @@ func (p *program) caCommand() *cobra.Command {
 		Short: "See whether each CA is reached, lets us in, and publishes",
 		Long: `Check looks at every configured CA and changes nothing: whether it is reached,
 whether it accepts the credentials and how long their certificate lasts (it warns
-from 30 days), how old the CRL is, and whether OCSP answers. The worker does the
+from 30 days), how old the CRL is, whether OCSP answers, and when the CA's own
+certificate ends. The worker does the
 same when it starts.
 
 Exit codes:
@@ -61,9 +62,10 @@ func (p *program) printHealth(all []ca.Health) error {
 		return errors.Join(p.printJSON(all), unwell)
 	}
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CA\tREACHED\tCREDENTIALS UNTIL\tOCSP\tCRL\tCRL OF\tNEXT CRL")
+	fmt.Fprintln(w, "CA\tREACHED\tCREDENTIALS UNTIL\tOCSP\tCRL\tCRL OF\tNEXT CRL\tCA UNTIL")
 	for _, h := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.CA, wellOrNot(h.Driver), when(h.Until), wellOrNot(h.OCSP), wellOrNot(h.CRL), when(crlAt(h)), when(crlNext(h)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.CA, wellOrNot(h.Driver), when(h.Until), wellOrNot(h.OCSP), wellOrNot(h.CRL),
+			when(crlAt(h)), when(crlNext(h)), when(h.CAUntil))
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -88,14 +90,16 @@ its owner alone. Lost keys take the histories with them, so keep a copy.
 To rotate: 'rotate' adds a key. Bring the file to every worker, backend, codec
 server and starter, each reads it by itself within a second. Then 'promote' the
 key, and bring the file there again. Keep old keys for as long as histories from
-their time are kept.`,
+their time are kept. Where all read one and the same file, 'rotate --promote-after 5s'
+does the whole.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var ifMissing bool
+	var promoteAfter time.Duration
 	create := &cobra.Command{
 		Use: "create", Short: "Make the file with one new key; one that is there is kept", Args: cobra.NoArgs,
-		RunE: p.onKeyset(func(file string, _ []string) error {
+		RunE: p.onKeyset(func(_ context.Context, file string, _ []string) error {
 			_, err := encryption.Create(file)
 			if ifMissing && errors.Is(err, fs.ErrExist) {
 				return nil
@@ -104,18 +108,18 @@ their time are kept.`,
 		}),
 	}
 	create.Flags().BoolVar(&ifMissing, "if-missing", false, "a file that is there is no error")
+	rotate := &cobra.Command{
+		Use: "rotate", Short: "Add a new key, which decodes, and is not encrypted under yet", Args: cobra.NoArgs,
+		RunE: p.onKeyset(func(ctx context.Context, file string, _ []string) error { return rotateKeyset(ctx, file, promoteAfter) }),
+	}
+	rotate.Flags().DurationVar(&promoteAfter, "promote-after", 0,
+		"and encrypt under it after so long, 2s at least: only where all workers, backends and codec servers read this very file")
 	cmd.AddCommand(
 		create,
-		&cobra.Command{
-			Use: "rotate", Short: "Add a new key, which decodes, and is not encrypted under yet", Args: cobra.NoArgs,
-			RunE: p.onKeyset(func(file string, _ []string) error {
-				_, err := encryption.Add(file)
-				return err
-			}),
-		},
+		rotate,
 		&cobra.Command{
 			Use: "promote KEY_ID", Short: "Encrypt under this key from now on, which all must have by now", Args: cobra.ExactArgs(1),
-			RunE: p.onKeyset(func(file string, args []string) error {
+			RunE: p.onKeyset(func(_ context.Context, file string, args []string) error {
 				id, err := strconv.ParseUint(args[0], 10, 32)
 				if err != nil {
 					return fmt.Errorf("%w: KEY_ID must be a number that 'starter codec keyset list' shows", errUsage)
@@ -125,15 +129,36 @@ their time are kept.`,
 		},
 		&cobra.Command{
 			Use: "list", Short: "List the keys, oldest first, without what is secret of them", Args: cobra.NoArgs,
-			RunE: p.onKeyset(func(string, []string) error { return nil }),
+			RunE: p.onKeyset(func(context.Context, string, []string) error { return nil }),
 		},
 	)
 	return cmd
 }
 
+// minPromoteAfter is how long a new key waits at least: a program looks at its file
+// once a second, and one that is busy a little later.
+const minPromoteAfter = 2 * time.Second
+
+// rotateKeyset adds a key, and promotes it after a while unless that is zero.
+func rotateKeyset(ctx context.Context, file string, promoteAfter time.Duration) error {
+	if promoteAfter != 0 && promoteAfter < minPromoteAfter {
+		return fmt.Errorf("%w: --promote-after is %s, must be at least %s: until all have read the file", errUsage, promoteAfter, minPromoteAfter)
+	}
+	added, err := encryption.Add(file)
+	if err != nil || promoteAfter == 0 {
+		return err
+	}
+	select {
+	case <-time.After(promoteAfter):
+		return encryption.Promote(file, added.ID)
+	case <-ctx.Done():
+		return fmt.Errorf("key %d is added, and nothing is encrypted under it; go on with 'starter codec keyset promote %[1]d': %w", added.ID, ctx.Err())
+	}
+}
+
 // onKeyset makes a command that works on the keyset file and then lists its keys.
-func (p *program) onKeyset(act func(file string, args []string) error) func(*cobra.Command, []string) error {
-	return func(_ *cobra.Command, args []string) error {
+func (p *program) onKeyset(act func(ctx context.Context, file string, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		c, err := p.config()
 		if err != nil {
 			return err
@@ -142,7 +167,7 @@ func (p *program) onKeyset(act func(file string, args []string) error) func(*cob
 		if file == "" {
 			return fmt.Errorf("%w: encryption.keyset_file is missing: which file?", errUsage)
 		}
-		if err := act(file, args); err != nil {
+		if err := act(cmd.Context(), file, args); err != nil {
 			return err
 		}
 		keys, err := encryption.List(file)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 )
 
 func (p *program) reconcileCommand() *cobra.Command {
-	var dryRun bool
+	var request workflows.ReconcileRequest
 	cmd := &cobra.Command{
 		Use:   "reconcile",
 		Short: "Find and finish what was left unfinished",
@@ -28,30 +29,47 @@ With --dry-run it only shows what it has found.
 
 ` + exitCodesHelp,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return p.reconcile(cmd.Context(), dryRun) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.reconcile(cmd.Context(), request) },
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what is found")
+	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "only show what is found")
 	return cmd
 }
 
-func (p *program) reconcile(ctx context.Context, dryRun bool) error {
+func (p *program) reconcile(ctx context.Context, request workflows.ReconcileRequest) error {
 	temporal, c, err := p.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer temporal.Close()
+	request.MinAge = c.Reconciliation.MinAge
+	for {
+		result, err := reconcileOnce(ctx, temporal, c.TaskQueue, request)
+		if err != nil {
+			return err
+		}
+		if err := p.printReconciliation(result); err != nil {
+			return err
+		}
+		// One that an operator must decide about is found each time.
+		started := slices.ContainsFunc(result.Findings, func(f workflows.Finding) bool { return f.Action == workflows.ActionStarted })
+		if !result.More || !started {
+			return nil
+		}
+	}
+}
+
+func reconcileOnce(ctx context.Context, temporal client.Client, taskQueue string, request workflows.ReconcileRequest) (result workflows.ReconcileResult, err error) {
 	run, err := temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID: workflows.Reconciliation + "/" + uuid.NewString(), TaskQueue: c.TaskQueue,
+		ID: workflows.Reconciliation + "/" + uuid.NewString(), TaskQueue: taskQueue,
 		StaticSummary: "Find and finish what was left unfinished",
-	}, workflows.Reconciliation, workflows.ReconcileRequest{DryRun: dryRun, MinAge: c.Reconciliation.MinAge})
+	}, workflows.Reconciliation, request)
 	if err != nil {
-		return fmt.Errorf("start reconciliation: %w", err)
+		return result, fmt.Errorf("start reconciliation: %w", err)
 	}
-	var result workflows.ReconcileResult
 	if err := run.Get(ctx, &result); err != nil {
-		return fmt.Errorf("reconciliation %s: %w", run.GetID(), err)
+		return result, fmt.Errorf("reconciliation %s: %w", run.GetID(), err)
 	}
-	return p.printReconciliation(result)
+	return result, nil
 }
 
 func (p *program) printReconciliation(result workflows.ReconcileResult) error {

@@ -36,6 +36,7 @@ type Health struct {
 	OCSP     *Part     `json:"ocsp,omitempty"`
 	CRL      *Part     `json:"crl,omitempty"`
 	Until    time.Time `json:"credentialsUntil,omitzero"` // the first end of the credentials
+	CAUntil  time.Time `json:"caUntil,omitzero"`          // the end of the CA's own certificate
 	Warnings []string  `json:"warnings"`                  // all that is not well, in words
 }
 
@@ -51,7 +52,7 @@ type Part struct {
 // Health looks at the driver and the public sources, at the same time, each within
 // the request time-out. It changes nothing at the CA.
 func (a *Authority) Health(ctx context.Context) Health {
-	h := Health{CA: a.Name, Warnings: []string{}}
+	h := Health{CA: a.Name, CAUntil: a.Issuer.NotAfter.UTC(), Warnings: []string{}}
 	// A serial number that no CA gives: it must be positive (RFC 5280 section 4.1.2.2),
 	// and a good one has 64 random bits.
 	probe := Certificate{CertificateID: mobileid.CertificateID{
