@@ -31,6 +31,7 @@ type Serve struct {
 	AskReason       bool          `mapstructure:"ask_reason" doc:"the form of a lock asks why, in plain words; false: as the original"`
 	Rate            float64       `mapstructure:"rate" doc:"requests a second from one address, for longer than a moment"`
 	Streams         int           `mapstructure:"streams" doc:"progress pages that are kept up to date at once, by one instance"`
+	MetricsAddress  string        `mapstructure:"metrics_address" doc:"address of /metrics for Prometheus, never the one that people reach; empty: none"`
 	StopTimeout     time.Duration `mapstructure:"stop_timeout" doc:"how long requests under way may take to end after SIGTERM"`
 }
 
@@ -89,6 +90,11 @@ func (s Serve) check(f *Faults) {
 	if u, err := url.Parse(s.PublicURL); s.PublicURL != "" &&
 		(err != nil || u.Host == "" || u.Scheme != "https" || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s.PublicURL, "?# \n")) {
 		f.add("serve.public_url", "must be an https URL without path, query and fragment")
+	}
+	if s.MetricsAddress != "" {
+		if _, _, err := net.SplitHostPort(s.MetricsAddress); err != nil || s.MetricsAddress == s.Address {
+			f.add("serve.metrics_address", "must be host:port, and not serve.address")
+		}
 	}
 	if ip := net.ParseIP(host); err == nil && !s.Secure() && (ip == nil || !ip.IsLoopback()) {
 		f.add("serve.address", "must be a loopback address unless there is a certificate_file, or an https public_url")

@@ -28,6 +28,8 @@ func TestServeFaults(t *testing.T) {
 		{"an API for every token", `{api: {audience: a, scope: ""}, openid: {issuer: "https://id.example.com"}}`, "serve.api.scope must be one scope"},
 		{"an API, and passwords", `{api: {audience: a}, openid: {issuer: "https://id.example.com"}}`, ""},
 		{"a header that is none", `{address_header: "x real ip"}`, "serve.address_header must be"},
+		{"metrics where people come", `{address: "127.0.0.1:8082", metrics_address: "127.0.0.1:8082"}`, "serve.metrics_address must be host:port, and not serve.address"},
+		{"metrics nowhere", `{metrics_address: "8084"}`, "serve.metrics_address must be host:port"},
 		{"no rate", `{rate: 0}`, "serve.rate must be at least 1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

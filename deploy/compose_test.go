@@ -393,11 +393,17 @@ func TestComposeWatches(t *testing.T) {
 	text, err := os.ReadFile("prometheus/prometheus.yaml")
 	require.NoError(t, err)
 	require.NoError(t, yaml.Unmarshal(text, &example))
-	require.Len(t, here.Scrape, 1)
-	require.Equal(t, example.Scrape[0].Job, here.Scrape[0].Job)
 	require.Equal(t, example.RuleFiles, here.RuleFiles)
-	require.Equal(t, []string{"worker"}, here.Scrape[0].DNS[0].Names)
-	require.Equal(t, 8081, here.Scrape[0].DNS[0].Port)
+	require.Len(t, here.Scrape, 2)
+	for i, want := range []struct {
+		service string
+		port    int
+	}{{"worker", 8081}, {"serve", 8084}} {
+		require.Equal(t, example.Scrape[i].Job, here.Scrape[i].Job)
+		require.Equal(t, []string{want.service}, here.Scrape[i].DNS[0].Names)
+		require.Equal(t, want.port, here.Scrape[i].DNS[0].Port)
+	}
+	require.Equal(t, "0.0.0.0:8084", c.Services["serve"].Environment["MOBILEID_SERVE_METRICS_ADDRESS"])
 
 	text, err = os.ReadFile("grafana/datasource.yaml")
 	require.NoError(t, err)

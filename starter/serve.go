@@ -5,18 +5,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 	"go.uber.org/zap"
+	"go.uber.org/zap/exp/zapslog"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"mobileid/starter/selfservice"
 	"mobileid/starter/selfservice/session"
+	"mobileid/telemetry"
 )
+
+// scrapeTimeout is for a request of Prometheus, with its answer.
+const scrapeTimeout = 10 * time.Second
 
 func (p *program) serveCommand() *cobra.Command {
 	return &cobra.Command{
@@ -45,22 +54,52 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	metrics, err := telemetry.NewServeMetrics(ctx, slog.New(zapslog.NewHandler(logger.Core())))
+	if err != nil {
+		return err
+	}
+	options.MetricsHandler = metrics.Temporal()
 	// It serves without Temporal, too, and tells people so.
 	temporal, err := client.NewLazyClient(options)
 	if err != nil {
 		return err
 	}
 	defer temporal.Close()
-	server, err := selfservice.New(c, store, temporal, logger, selfservice.Options{Failures: p.failures, Trace: p.traces.Pages})
+	server, err := selfservice.New(c, store, temporal, logger, selfservice.Options{Failures: p.failures, Trace: p.traces.Pages, Observer: metrics})
 	if err != nil {
+		return err
+	}
+	if err := metrics.ObserveStreams(server.OpenStreams); err != nil {
 		return err
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Serve.Address)
 	if err != nil {
 		return fmt.Errorf("serve.address: %w", err)
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	if c.Serve.MetricsAddress != "" {
+		scrapes, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Serve.MetricsAddress)
+		if err != nil {
+			return errors.Join(fmt.Errorf("serve.metrics_address: %w", err), listener.Close())
+		}
+		group.Go(func() error { return serveMetrics(ctx, scrapes, metrics.Handler()) })
+	}
 	logger.Info("Self-Service is served", zap.String("url", c.Serve.URL()))
-	return server.Serve(ctx, listener)
+	group.Go(func() error { return server.Serve(ctx, listener) })
+	return group.Wait()
+}
+
+// serveMetrics answers Prometheus until ctx ends.
+func serveMetrics(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", handler)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: scrapeTimeout, ReadTimeout: scrapeTimeout, WriteTimeout: scrapeTimeout, IdleTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // a scrape that is cut off is asked for again
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve.metrics_address: %w", err)
+	}
+	return nil
 }
 
 func (p *program) passwordCommand() *cobra.Command {

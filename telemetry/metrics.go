@@ -4,18 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel/attribute"
-	exporter "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/contrib/opentelemetry"
 
 	"mobileid/activities/ca"
 	"mobileid/activities/identitymanager"
@@ -31,34 +23,22 @@ var stageBounds = []float64{
 // callBounds are for one call, which ends with its time-out, in seconds.
 var callBounds = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60}
 
-// sdkScope names the metrics of Temporal's SDK.
-const sdkScope = "temporal-sdk-go"
-
 // Metrics are what a worker measures. They are safe for concurrent use.
 type Metrics struct {
-	registry *prometheus.Registry
-	meter    metric.Meter
-	sdk      metric.Meter
-	stages   metric.Float64Histogram
-	answers  metric.Int64Counter
-	calls    metric.Float64Histogram
-	log      *slog.Logger
+	exported
+	stages  metric.Float64Histogram
+	answers metric.Int64Counter
+	calls   metric.Float64Histogram
 }
 
 // NewMetrics makes the metrics of a worker. What goes wrong with them later is
 // logged: it is no reason to stop a lock.
 func NewMetrics(log *slog.Logger) (*Metrics, error) {
-	registry := prometheus.NewRegistry()
-	reader, err := exporter.New(exporter.WithRegisterer(registry), exporter.WithoutScopeInfo(), exporter.WithoutTargetInfo())
+	program, err := newExported(log)
 	if err != nil {
 		return nil, err
 	}
-	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithView(sdkmetric.NewView(
-		// The SDK's own histograms come without bounds, and OpenTelemetry's default ones are for milliseconds.
-		sdkmetric.Instrument{Kind: sdkmetric.InstrumentKindHistogram, Scope: scope(sdkScope)},
-		sdkmetric.Stream{Aggregation: sdkmetric.AggregationExplicitBucketHistogram{Boundaries: callBounds}},
-	)))
-	m := &Metrics{registry: registry, meter: provider.Meter("mobileid"), sdk: provider.Meter(sdkScope), log: log}
+	m := &Metrics{exported: program}
 	var stagesErr, answersErr, callsErr error
 	m.stages, stagesErr = m.meter.Float64Histogram("mobileid_lock_stage", metric.WithUnit("s"),
 		metric.WithDescription("Time from Next until a lock came to a stage, once per lock and stage."),
@@ -68,26 +48,8 @@ func NewMetrics(log *slog.Logger) (*Metrics, error) {
 	m.calls, callsErr = m.meter.Float64Histogram("mobileid_ca_call", metric.WithUnit("s"),
 		metric.WithDescription("Time that calls about certificates took, whatever came of them."),
 		metric.WithExplicitBucketBoundaries(callBounds...))
-	return m, errors.Join(stagesErr, answersErr, callsErr,
-		registry.Register(collectors.NewGoCollector()), registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})))
+	return m, errors.Join(stagesErr, answersErr, callsErr)
 }
-
-// Handler answers scrapes.
-func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError})
-}
-
-// Temporal takes up what Temporal's SDK measures.
-func (m *Metrics) Temporal() client.MetricsHandler {
-	return opentelemetry.NewMetricsHandler(opentelemetry.MetricsHandlerOptions{
-		Meter: m.sdk,
-		// Counters that never go down: so Prometheus calls them counters, and their names end with _total.
-		UseMonotonicCounters: true,
-		OnError:              m.failed,
-	})
-}
-
-func (m *Metrics) failed(err error) { m.log.Warn("Metric is not measured", "error", err) }
 
 // Reached takes up that a lock has come to a stage.
 func (m *Metrics) Reached(milestone identitymanager.Milestone) {

@@ -18,6 +18,7 @@ import (
 
 	"mobileid/activities/ca"
 	"mobileid/activities/identitymanager"
+	"mobileid/starter/selfservice/observe"
 	"mobileid/telemetry"
 )
 
@@ -29,7 +30,7 @@ func newMetrics(t *testing.T) *telemetry.Metrics {
 }
 
 // scrape asks as Prometheus does.
-func scrape(t *testing.T, m *telemetry.Metrics) string {
+func scrape(t *testing.T, m interface{ Handler() http.Handler }) string {
 	t.Helper()
 	recorder := httptest.NewRecorder()
 	m.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
@@ -62,6 +63,33 @@ func full(t *testing.T) *telemetry.Metrics {
 		}}
 	}))
 	return m
+}
+
+// fullServe is full for Self-Service.
+func fullServe(t *testing.T) *telemetry.ServeMetrics {
+	t.Helper()
+	m, err := telemetry.NewServeMetrics(t.Context(), slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	m.Answered("/mobile-ids/{id}", http.StatusNotFound, 3*time.Millisecond)
+	m.Refused(observe.LimitStreams)
+	m.SignIn(observe.ByPassword, observe.TooMany)
+	require.NoError(t, m.ObserveStreams(func() int { return 7 }))
+	return m
+}
+
+func TestServeMetrics(t *testing.T) {
+	text := scrape(t, fullServe(t))
+	for _, line := range []string{
+		`mobileid_serve_request_seconds_count{class="4xx",route="/mobile-ids/{id}"} 1`,
+		`mobileid_serve_request_seconds_bucket{class="4xx",route="/mobile-ids/{id}",le="0.0025"} 0`,
+		`mobileid_serve_streams_open 7`,
+		`mobileid_serve_refused_total{limit="streams"} 1`,
+		`mobileid_serve_refused_total{limit="body"} 0`,
+		`mobileid_serve_sign_ins_total{outcome="tooMany",way="password"} 1`,
+		`mobileid_serve_sign_ins_total{outcome="failed",way="openid"} 0`,
+	} {
+		require.Contains(t, text, line+"\n")
+	}
 }
 
 func TestMetrics(t *testing.T) {
@@ -120,7 +148,7 @@ var documented = regexp.MustCompile("(?m)^\\| `(mobileid_[a-z_]+)` \\| (\\w+) \\
 
 // The table of the documentation is what is exported: names, types, labels.
 func TestMetricsAreDocumented(t *testing.T) {
-	text := scrape(t, full(t))
+	text := scrape(t, full(t)) + scrape(t, fullServe(t))
 	page, err := os.ReadFile("../docs/metrics.md")
 	require.NoError(t, err)
 	var want []string

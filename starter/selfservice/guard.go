@@ -1,6 +1,8 @@
 package selfservice
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -10,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"mobileid/starter/selfservice/api"
+	"mobileid/starter/selfservice/observe"
 )
 
 const (
@@ -63,13 +66,30 @@ func (s *Server) limited(next http.Handler) http.Handler {
 	limits := &addressLimits{rate: rate.Limit(s.config.Serve.Rate), seen: map[string]*addressLimit{}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if probe := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"; !probe && !limits.allow(s.address(r), time.Now()) {
+			s.observer.Refused(observe.LimitRate)
 			w.Header().Set("Retry-After", "10")
 			refuse(w, r, http.StatusTooManyRequests, "too many requests")
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = limitedBody{http.MaxBytesReader(w, r.Body, maxBody), s.observer}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// limitedBody tells when more than the limit was to be read.
+type limitedBody struct {
+	io.ReadCloser
+	observer observe.Observer
+}
+
+// Read reads up to the limit.
+func (b limitedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		b.observer.Refused(observe.LimitBody)
+	}
+	return n, err
 }
 
 // addressLimits are the limits of the addresses that were seen last.
@@ -129,6 +149,7 @@ func (s *Server) logged(next http.Handler) http.Handler {
 					refuse(counted, r, http.StatusInternalServerError, "this page is broken")
 				}
 			}
+			s.observer.Answered(route(r), counted.code, time.Since(start))
 			s.log.Info("Request", zap.String("method", r.Method), zap.String("route", route(r)), zap.Int("status", counted.code),
 				zap.Int64("bytes", counted.bytes), zap.Duration("took", time.Since(start)))
 		}()

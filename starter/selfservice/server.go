@@ -8,6 +8,7 @@
 //	pages/    desk in a browser
 //	api/      desk for programs
 //	streams/  how many event streams may be open
+//	observe/  what is told to whoever measures it
 //
 // The limits, the headers and the log of this package hold for the pages and the API
 // alike.
@@ -31,6 +32,7 @@ import (
 	starter "mobileid/starter/client"
 	"mobileid/starter/selfservice/api"
 	"mobileid/starter/selfservice/desk"
+	"mobileid/starter/selfservice/observe"
 	"mobileid/starter/selfservice/openid"
 	"mobileid/starter/selfservice/pages"
 	"mobileid/starter/selfservice/seal"
@@ -60,6 +62,8 @@ type Server struct {
 	temporal client.Client
 	log      *zap.Logger
 	handler  http.Handler
+	observer observe.Observer
+	streams  *streams.Limit
 	stopping chan struct{}
 }
 
@@ -67,6 +71,7 @@ type Server struct {
 type Options struct {
 	Failures converter.FailureConverter      // nil: the SDK's own
 	Trace    func(http.Handler) http.Handler // makes each request a span; nil: none
+	Observer observe.Observer                // is told what happens; nil: nobody
 }
 
 // New makes the server from the configuration of the programs.
@@ -75,7 +80,10 @@ func New(c config.Config, store *identitymanager.Store, temporal client.Client, 
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, store: store, temporal: temporal, log: log, stopping: make(chan struct{})}
+	s := &Server{config: c, store: store, temporal: temporal, log: log, observer: o.Observer, stopping: make(chan struct{})}
+	if s.observer == nil {
+		s.observer = observe.Nobody{}
+	}
 	failures := starter.WithFailures(o.Failures)
 	d := &desk.Desk{
 		Store: store, Locks: starter.New(temporal, c.TaskQueue, failures), GrantFor: c.Get.GrantFor,
@@ -88,10 +96,10 @@ func New(c config.Config, store *identitymanager.Store, temporal client.Client, 
 		}
 		d.Gets = starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(hashKey), failures)
 	}
-	open := streams.New(c.Serve.Streams)
+	s.streams = streams.New(c.Serve.Streams, func() { s.observer.Refused(observe.LimitStreams) })
 	options := pages.Options{
 		Desk: d, Key: key, FormTime: c.Serve.FormTimeout, AskReason: c.Serve.AskReason, Contact: c.Mail.Contact,
-		Streams: open, Address: s.address, Stopping: s.stopping, Log: log,
+		Streams: s.streams, Address: s.address, Stopping: s.stopping, Log: log,
 		Sessions: session.New(session.Options{Store: store, Secure: c.Serve.Secure(), Idle: c.Serve.IdleTimeout, Lifetime: c.Serve.SessionTimeout}),
 	}
 	if c.Serve.SignIn == config.SignInOpenID {
@@ -101,6 +109,9 @@ func New(c config.Config, store *identitymanager.Store, temporal client.Client, 
 	}
 	if err != nil {
 		return nil, err
+	}
+	if options.Passwords != nil {
+		options.Passwords.Tried = s.tried(observe.ByPassword)
 	}
 	shown, err := pages.New(options)
 	if err != nil {
@@ -115,7 +126,7 @@ func New(c config.Config, store *identitymanager.Store, temporal client.Client, 
 	if c.Serve.API.Audience == "" {
 		mux.HandleFunc(api.Root, api.NotFound)
 	} else {
-		api.New(api.Options{Desk: d, Tokens: s.tokens(), Scope: c.Serve.API.Scope, Streams: open, Stopping: s.stopping, Log: log}).Register(mux)
+		api.New(api.Options{Desk: d, Tokens: s.tokens(), Scope: c.Serve.API.Scope, Streams: s.streams, Stopping: s.stopping, Log: log}).Register(mux)
 	}
 	s.handler = s.guard(mux)
 	if o.Trace != nil {
@@ -136,9 +147,29 @@ func (s *Server) openID(key []byte) (*openid.SignIn, error) {
 	}
 	return openid.New(openid.Options{
 		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: secret, Scopes: o.Scopes, UserClaim: o.UserClaim, MobileIDACR: o.MobileIDACR,
-		PublicURL: s.config.Serve.URL(), Secure: s.config.Serve.Secure(),
+		PublicURL: s.config.Serve.URL(), Secure: s.config.Serve.Secure(), Tried: s.tried(observe.ByOpenID),
 	}, sealer), nil
 }
+
+// tried tells how tries to sign in have ended.
+func (s *Server) tried(way observe.Way) func(error) {
+	return func(err error) {
+		outcome := observe.Failed
+		switch {
+		case err == nil:
+			outcome = observe.SignedIn
+		case errors.Is(err, session.ErrTooMany):
+			outcome = observe.TooMany
+			s.observer.Refused(observe.LimitSignIn)
+		case errors.Is(err, session.ErrWrong), errors.Is(err, openid.ErrRefused):
+			outcome = observe.Refused
+		}
+		s.observer.SignIn(way, outcome)
+	}
+}
+
+// OpenStreams is how many event streams are open.
+func (s *Server) OpenStreams() int { return s.streams.Count() }
 
 // tokens reads who calls the API. Its tokens are for the API alone: another audience
 // than the sign-in's.

@@ -47,6 +47,11 @@ type place struct {
 // mid-otto), and rolf, who has a password but not the role.
 func newPlace(t *testing.T, change ...func(*config.Config)) *place {
 	t.Helper()
+	return newPlaceWith(t, Options{}, change...)
+}
+
+func newPlaceWith(t *testing.T, o Options, change ...func(*config.Config)) *place {
+	t.Helper()
 	dir := t.TempDir()
 	c := config.Default()
 	c.Store.DSN = filepath.Join(dir, "im.db")
@@ -82,7 +87,7 @@ func newPlace(t *testing.T, change ...func(*config.Config)) *place {
 	require.NoError(t, err)
 	t.Cleanup(temporal.Close)
 	core, logs := observer.New(zapcore.DebugLevel)
-	server, err := New(c, store, temporal, zap.New(core), Options{})
+	server, err := New(c, store, temporal, zap.New(core), o)
 	require.NoError(t, err)
 	p := &place{Server: httptest.NewServer(server.Handler()), server: server, store: store, logs: logs}
 	t.Cleanup(p.Close)

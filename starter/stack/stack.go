@@ -66,6 +66,7 @@ type Stack struct {
 	HealthAddress   string // of the first worker
 	ProfileAddress  string // of the first worker
 	ServeURL        string // of Self-Service; empty: it does not run
+	MetricsAddress  string // of Self-Service
 	CA              devca.Addresses
 	Messaging       embedded.Addresses
 
@@ -301,11 +302,11 @@ func (s *Stack) WriteConfig() error {
 		"crl_url":          s.CA.PublicURL + "/crl.der",
 	}
 	maps.Copy(settings, s.options.CA)
-	ports, err := freePorts(1)
+	ports, err := freePorts(2)
 	if err != nil {
 		return err
 	}
-	s.serveAddress = "127.0.0.1:" + ports[0]
+	s.serveAddress, s.MetricsAddress = "127.0.0.1:"+ports[0], "127.0.0.1:"+ports[1]
 	messaging := s.messagingDir()
 	get := map[string]any{"enabled": true, "ca": "devca"}
 	maps.Copy(get, s.options.Get)
@@ -318,7 +319,7 @@ func (s *Stack) WriteConfig() error {
 		"mail":  map[string]any{"folder": filepath.Join(s.Dir, "mail")},
 		"get":   get,
 		"lock":  lock,
-		"serve": map[string]any{"address": s.serveAddress, "form_key_file": filepath.Join(s.Dir, "serve.key")},
+		"serve": map[string]any{"address": s.serveAddress, "metrics_address": s.MetricsAddress, "form_key_file": filepath.Join(s.Dir, "serve.key")},
 		"messaging": map[string]any{
 			"url": s.Messaging.URL, "client_id": embedded.ClientID, "api_key_file": filepath.Join(messaging, embedded.APIKeyFile),
 			"server_ca_file": filepath.Join(messaging, embedded.ServerCAFile), "attestation_file": filepath.Join(messaging, embedded.AttestationKeysFile),

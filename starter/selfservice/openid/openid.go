@@ -52,6 +52,8 @@ type Options struct {
 	Secure       bool   // people come by TLS
 	Client       *http.Client
 
+	// Tried, if not nil, is told how each Finish has ended.
+	Tried func(err error)
 	// MobileIDACR are the values of acr and amr that mean signed in with a mobile ID.
 	MobileIDACR []string
 }
@@ -118,7 +120,10 @@ type SignedIn struct {
 
 // Finish takes what the browser brings back from the provider. ErrRefused means that
 // there is no user; any other error, that the provider cannot be reached.
-func (s *SignIn) Finish(w http.ResponseWriter, r *http.Request) (SignedIn, error) {
+func (s *SignIn) Finish(w http.ResponseWriter, r *http.Request) (_ SignedIn, err error) {
+	if s.options.Tried != nil {
+		defer func() { s.options.Tried(err) }()
+	}
 	http.SetCookie(w, s.cookie("", -1)) // it counts once
 	cookie, err := r.Cookie(s.name())
 	if err != nil {

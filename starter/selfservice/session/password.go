@@ -54,6 +54,9 @@ var (
 
 // Passwords signs the store's users in by their passwords.
 type Passwords struct {
+	// Tried, if not nil, is told how each try has ended.
+	Tried func(err error)
+
 	store *identitymanager.Store
 	slots chan struct{}
 	decoy string
@@ -74,7 +77,10 @@ func NewPasswords(store *identitymanager.Store) (*Passwords, error) {
 
 // SignIn checks a password. The address is where the request came from. Every try
 // counts, for the user and for the address, until one of the user succeeds.
-func (p *Passwords) SignIn(ctx context.Context, userID, password, address string) error {
+func (p *Passwords) SignIn(ctx context.Context, userID, password, address string) (err error) {
+	if p.Tried != nil {
+		defer func() { p.Tried(err) }()
+	}
 	user := tryKey("user", userID)
 	for _, try := range []struct {
 		key  string

@@ -8,21 +8,36 @@ const each = 6
 
 // Limit counts the open event streams.
 type Limit struct {
-	most int
+	most    int
+	refused func()
 
 	mu    sync.Mutex
 	all   int
 	their map[string]int
 }
 
-// New makes a Limit of most streams at once.
-func New(most int) *Limit { return &Limit{most: most, their: map[string]int{}} }
+// New makes a Limit of most streams at once. refused, if not nil, is told of each one that
+// was too many.
+func New(most int, refused func()) *Limit {
+	if refused == nil {
+		refused = func() {}
+	}
+	return &Limit{most: most, refused: refused, their: map[string]int{}}
+}
+
+// Count is how many are open.
+func (l *Limit) Count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all
+}
 
 // Open counts one more for who, unless there are too many.
 func (l *Limit) Open(who string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.all >= l.most || l.their[who] >= each {
+		l.refused()
 		return false
 	}
 	l.all++
