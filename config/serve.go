@@ -50,6 +50,10 @@ type OpenID struct {
 type API struct {
 	Audience string `mapstructure:"audience" doc:"that access tokens must be for, not the client_id of the sign-in; empty: there is no API"`
 	Scope    string `mapstructure:"scope" doc:"that they must have"`
+	GetScope string `mapstructure:"get_scope" doc:"that they must have too, for Get mobile ID; empty: the API does not offer it"`
+
+	OperatorClaim string `mapstructure:"operator_claim" doc:"claim, a text or a list, with the roles of whoever the token speaks for; one that users cannot change themselves"`
+	OperatorRole  string `mapstructure:"operator_role" doc:"role of operators, who lock the mobile IDs of others; empty: the API does not offer that"`
 }
 
 func defaultServe() Serve {
@@ -58,7 +62,7 @@ func defaultServe() Serve {
 		FormKeyFile:    ".dev/serve.key",
 		SignIn:         SignInPassword,
 		OpenID:         OpenID{Scopes: []string{"openid"}, UserClaim: "sub", MobileIDACR: []string{}},
-		API:            API{Scope: "mobile-id"},
+		API:            API{Scope: "mobile-id", GetScope: "mobile-id-get", OperatorClaim: "roles"},
 		IdleTimeout:    30 * time.Minute,
 		SessionTimeout: 8 * time.Hour,
 		FormTimeout:    30 * time.Minute,
@@ -141,10 +145,18 @@ func (a API) check(f *Faults, o OpenID) {
 	if a.Audience == o.ClientID {
 		f.add("serve.api.audience", "must not be serve.openid.client_id: ID tokens are for signing in")
 	}
-	if a.Scope == "" || strings.ContainsAny(a.Scope, " \"\\\t\n") {
+	if !isScope(a.Scope) {
 		f.add("serve.api.scope", "must be one scope")
 	}
+	if a.GetScope != "" && (!isScope(a.GetScope) || a.GetScope == a.Scope) {
+		f.add("serve.api.get_scope", "must be one scope, and not serve.api.scope")
+	}
+	if a.OperatorRole != "" {
+		required(f, "serve.api.operator_claim", a.OperatorClaim)
+	}
 }
+
+func isScope(text string) bool { return text != "" && !strings.ContainsAny(text, " \"\\\t\n") }
 
 func (o OpenID) issuerIsURL() bool {
 	u, err := url.Parse(o.Issuer)

@@ -26,6 +26,8 @@ func TestServeFaults(t *testing.T) {
 		{"an API without a provider", `{api: {audience: a}}`, "serve.openid.issuer must be an https URL, for serve.api"},
 		{"an API for ID tokens", `{api: {audience: c}, openid: {issuer: "https://id.example.com", client_id: c}}`, "serve.api.audience must not be"},
 		{"an API for every token", `{api: {audience: a, scope: ""}, openid: {issuer: "https://id.example.com"}}`, "serve.api.scope must be one scope"},
+		{"an API with one scope for all", `{api: {audience: a, get_scope: mobile-id}, openid: {issuer: "https://id.example.com"}}`, "serve.api.get_scope must be one scope, and not"},
+		{"operators of no claim", `{api: {audience: a, operator_role: o, operator_claim: ""}, openid: {issuer: "https://id.example.com"}}`, "serve.api.operator_claim is missing"},
 		{"an API, and passwords", `{api: {audience: a}, openid: {issuer: "https://id.example.com"}}`, ""},
 		{"a header that is none", `{address_header: "x real ip"}`, "serve.address_header must be"},
 		{"metrics where people come", `{address: "127.0.0.1:8082", metrics_address: "127.0.0.1:8082"}`, "serve.metrics_address must be host:port, and not serve.address"},

@@ -41,6 +41,7 @@ type Applicant struct {
 	userID, by string
 	id         string
 	patience   time.Duration
+	requestID  string
 }
 
 // Within returns the same applicant, whose Next answers with Stored if the QR code
@@ -49,6 +50,14 @@ func (a *Applicant) Within(patience time.Duration) *Applicant {
 	within := *a
 	within.patience = patience
 	return &within
+}
+
+// Once returns the same applicant, whose message has this id: a repeat of it has the same
+// answer. Two different messages need two.
+func (a *Applicant) Once(requestID string) *Applicant {
+	once := *a
+	once.requestID = requestID
+	return &once
 }
 
 // GetStatus is where a Get stands.
@@ -124,7 +133,10 @@ func (a *Applicant) update(ctx context.Context, name string) (GetStatus, error) 
 // send sends a message as an update. If no worker accepts it in time, it is stored at
 // the server as a signal, and the error is ErrNoWorker.
 func (a *Applicant) send(ctx context.Context, name string, answer any) error {
-	message := workflows.Message{UserID: a.userID, By: a.by, RequestID: uuid.NewString()}
+	message := workflows.Message{UserID: a.userID, By: a.by, RequestID: a.requestID}
+	if message.RequestID == "" {
+		message.RequestID = uuid.NewString()
+	}
 	accepting, cancel := context.WithTimeout(ctx, acceptWait)
 	defer cancel()
 	handle, err := a.gets.temporal.UpdateWorkflow(accepting, client.UpdateWorkflowOptions{

@@ -126,7 +126,10 @@ func New(c config.Config, store *identitymanager.Store, temporal client.Client, 
 	if c.Serve.API.Audience == "" {
 		mux.HandleFunc(api.Root, api.NotFound)
 	} else {
-		api.New(api.Options{Desk: d, Tokens: s.tokens(), Scope: c.Serve.API.Scope, Streams: s.streams, Stopping: s.stopping, Log: log}).Register(mux)
+		api.New(api.Options{
+			Desk: d, Tokens: s.tokens(), Scope: c.Serve.API.Scope, GetScope: c.Serve.API.GetScope, OperatorRole: c.Serve.API.OperatorRole,
+			Streams: s.streams, Stopping: s.stopping, Log: log,
+		}).Register(mux)
 	}
 	s.handler = s.guard(mux)
 	if o.Trace != nil {
@@ -176,7 +179,7 @@ func (s *Server) OpenStreams() int { return s.streams.Count() }
 func (s *Server) tokens() *openid.Tokens {
 	c := s.config.Serve
 	return openid.NewTokens(openid.TokenOptions{
-		Issuer: c.OpenID.Issuer, Audience: c.API.Audience, Scope: c.API.Scope, UserClaim: c.OpenID.UserClaim,
+		Issuer: c.OpenID.Issuer, Audience: c.API.Audience, Scope: c.API.Scope, UserClaim: c.OpenID.UserClaim, RoleClaim: c.API.OperatorClaim,
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"mobileid"
+	"mobileid/starter/selfservice/desk"
 )
 
 const (
@@ -24,6 +25,8 @@ type decision struct {
 	confirmed bool
 	reason    mobileid.Reason
 	thenGet   bool
+	owner     string // operators: whose mobile ID it is
+	resume    bool   // operators: check every certificate at its CA again
 }
 
 // read reads a decision. Only the named fields may be there, spelt so, and once; none
@@ -42,7 +45,7 @@ func (c *call) read(fields ...string) (decision, error) {
 	}
 	into := map[string]any{}
 	for _, field := range fields {
-		into[field] = map[string]any{"confirmed": &d.confirmed, "reason": &d.reason, "thenGet": &d.thenGet}[field]
+		into[field] = map[string]any{"confirmed": &d.confirmed, "reason": &d.reason, "thenGet": &d.thenGet, "owner": &d.owner, "resume": &d.resume}[field]
 	}
 	if err := strict(text, into); err != nil {
 		return d, err
@@ -106,16 +109,44 @@ func (c *call) requestID() (string, error) {
 	return key, mobileid.CheckID(header, key)
 }
 
-// order reads who wants what: the key, the body, and that the mobile ID is the user's,
-// which is seen before anything is started or told.
-func (c *call) order(fields ...string) (decision, string, error) {
-	if _, err := c.api.Desk.MobileID(c.ctx(), c.user(), c.id()); err != nil {
-		return decision{}, "", err
+// order reads who wants what: the key, the body, and that the mobile ID is the owner's,
+// which is seen before anything is started or told. The owner is the user, or whom an
+// operator names.
+func (c *call) order(fields ...string) (desk.LockOrder, decision, error) {
+	if c.operator {
+		return c.orderForOwner(fields)
+	}
+	if err := c.owned(); err != nil {
+		return desk.LockOrder{}, decision{}, err
 	}
 	id, err := c.requestID()
 	if err != nil {
-		return decision{}, "", err
+		return desk.LockOrder{}, decision{}, err
 	}
 	d, err := c.read(fields...)
-	return d, id, err
+	return desk.LockOrder{MobileID: c.id(), RequestID: id, Reason: d.reason, ThenGet: d.thenGet}, d, err
+}
+
+func (c *call) orderForOwner(fields []string) (desk.LockOrder, decision, error) {
+	id, err := c.requestID()
+	if err != nil {
+		return desk.LockOrder{}, decision{}, err
+	}
+	d, err := c.read(append(fields, "owner")...)
+	if err != nil {
+		return desk.LockOrder{}, decision{}, err
+	}
+	if d.owner == "" {
+		return desk.LockOrder{}, decision{}, mobileid.InvalidRequest("owner", "is missing")
+	}
+	c.owner = d.owner
+	// Not the id of a message of the owner with the same key: the engine would give that
+	// one's answer.
+	return desk.LockOrder{MobileID: c.id(), RequestID: "operator." + id, Reason: d.reason, Resume: d.resume}, d, c.owned()
+}
+
+// owned sees that the mobile ID of the address is the owner's.
+func (c *call) owned() error {
+	_, err := c.api.Desk.MobileID(c.ctx(), c.owner, c.id())
+	return err
 }

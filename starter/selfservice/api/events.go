@@ -15,14 +15,11 @@ const (
 	streamWrite = 10 * time.Second        // how long a write may take
 )
 
-// events sends where the lock stands whenever that changes, as server-sent events
-// "lock" with what status answers, and "over" when nothing more is to come. A stream that
-// ends without "over" is to be opened again.
-func (a *API) events(c *call) {
-	if _, err := a.Desk.MobileID(c.ctx(), c.user(), c.id()); err != nil {
-		c.fail(err)
-		return
-	}
+// stream sends what read reads whenever that changes, as server-sent events of a name,
+// and "over" when nothing more is to come. A stream that ends without "over" is to be
+// opened again.
+func (c *call) stream(name string, read func() (view any, over bool, err error)) {
+	a := c.api
 	who := "user " + c.user()
 	if !a.Streams.Open(who) {
 		c.w.Header().Set("Retry-After", "60")
@@ -55,15 +52,15 @@ func (a *API) events(c *call) {
 			}
 		}
 		// What cannot be read now is left as it was.
-		if p, err := a.Desk.Progress(c.ctx(), c.user(), c.id()); err == nil {
-			now, _ := json.Marshal(viewLock(p)) // has nothing that cannot be written
+		if view, over, err := read(); err == nil {
+			now, _ := json.Marshal(view) // has nothing that cannot be written
 			if !bytes.Equal(now, last) {
-				if !send("event: lock\ndata: " + string(now) + "\n\n") {
+				if !send("event: " + name + "\ndata: " + string(now) + "\n\n") {
 					return
 				}
 				last, sent = now, time.Now()
 			}
-			if p.Finished() {
+			if over {
 				send("event: over\ndata:\n\n")
 				return
 			}

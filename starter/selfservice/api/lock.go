@@ -23,6 +23,7 @@ func viewTimes(p desk.Progress) timesView {
 // lockView is where a lock stands. What a CA answered is not for users.
 type lockView struct {
 	MobileID      string         `json:"mobileId"`
+	Owner         string         `json:"owner,omitempty"` // for operators
 	MobileIDState mobileid.State `json:"mobileIdState"`
 	Stage         desk.Stage     `json:"stage"`
 	timesView
@@ -63,47 +64,74 @@ func viewLock(p desk.Progress) lockView {
 
 func (a *API) status(c *call) { c.answerLock(http.StatusOK) }
 
-// answerLock tells where the lock stands.
-func (c *call) answerLock(code int) {
-	p, err := c.api.Desk.Progress(c.ctx(), c.user(), c.id())
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	c.answer(code, viewLock(p))
-}
-
-func (a *API) start(c *call) {
-	d, requestID, err := c.order("confirmed", "reason", "thenGet")
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	order := desk.LockOrder{MobileID: c.id(), RequestID: requestID, Reason: d.reason, ThenGet: d.thenGet}
-	if d.confirmed {
-		c.answerNext(a.Desk.Lock(c.ctx(), c.user(), order))
-		return
-	}
-	if d.thenGet {
-		c.fail(mobileid.InvalidRequest("thenGet", "goes with Next: send it with confirmed, or with next"))
-		return
-	}
-	if err := a.Desk.StartLock(c.ctx(), c.user(), order); err != nil {
+// operatorStatus finds the owner itself: operators may see every lock.
+func (a *API) operatorStatus(c *call) {
+	var err error
+	if c.owner, err = a.Desk.OwnerOf(c.ctx(), c.id()); err != nil {
 		c.fail(err)
 		return
 	}
 	c.answerLock(http.StatusOK)
 }
 
-func (a *API) next(c *call) {
-	d, requestID, err := c.order("reason", "thenGet")
+// readLock reads where the lock stands.
+func (c *call) readLock() (view lockView, finished bool, err error) {
+	p, err := c.api.Desk.Progress(c.ctx(), c.owner, c.id())
+	view = viewLock(p)
+	if c.operator {
+		view.Owner = c.owner
+	}
+	return view, p.Finished(), err
+}
+
+// answerLock tells where the lock stands.
+func (c *call) answerLock(code int) {
+	view, _, err := c.readLock()
 	if err != nil {
 		c.fail(err)
 		return
 	}
-	c.answerNext(a.Desk.NextLock(c.ctx(), c.user(), desk.LockOrder{
-		MobileID: c.id(), RequestID: requestID, Reason: d.reason, ThenGet: d.thenGet,
-	}))
+	c.answer(code, view)
+}
+
+func (a *API) start(c *call) {
+	fields := []string{"confirmed", "reason", "thenGet"}
+	if c.operator {
+		fields = []string{"confirmed", "reason", "resume"}
+	}
+	order, d, err := c.order(fields...)
+	switch {
+	case err != nil:
+		c.fail(err)
+	case d.thenGet && !d.confirmed:
+		c.fail(mobileid.InvalidRequest("thenGet", "goes with Next: send it with confirmed, or with next"))
+	case d.thenGet && !c.mayGet():
+		c.needScope(a.GetScope)
+	case d.confirmed:
+		c.answerNext(c.locks.Lock(c.ctx(), c.owner, order))
+	default:
+		if err := c.locks.StartLock(c.ctx(), c.owner, order); err != nil {
+			c.fail(err)
+			return
+		}
+		c.answerLock(http.StatusOK)
+	}
+}
+
+func (a *API) next(c *call) {
+	fields := []string{"reason", "thenGet"}
+	if c.operator {
+		fields = []string{"reason"}
+	}
+	order, _, err := c.order(fields...)
+	switch {
+	case err != nil:
+		c.fail(err)
+	case order.ThenGet && !c.mayGet():
+		c.needScope(a.GetScope)
+	default:
+		c.answerNext(c.locks.NextLock(c.ctx(), c.owner, order))
+	}
 }
 
 // answerNext answers a Next: 200 when the mobile ID is locked, 202 when Next is stored
@@ -120,13 +148,13 @@ func (c *call) answerNext(locked desk.Locked, err error) {
 }
 
 func (a *API) cancel(c *call) {
-	_, requestID, err := c.order()
+	order, _, err := c.order()
 	if err != nil {
 		c.fail(err)
 		return
 	}
 	// Not the id of a Next with the same key: the engine would give Next's answer.
-	switch a.Desk.CancelLock(c.ctx(), c.user(), c.id(), "cancel."+requestID) {
+	switch c.locks.CancelLock(c.ctx(), c.owner, c.id(), "cancel."+order.RequestID) {
 	case desk.TooLate:
 		c.fail(mobileid.AlreadyConfirmed())
 	case desk.Unknown:
@@ -148,15 +176,26 @@ func (a *API) retry(c *call) {
 		c.fail(err)
 		return
 	}
-	retried, err := a.Desk.RetryLock(c.ctx(), c.user(), c.id())
+	retried, err := c.locks.RetryLock(c.ctx(), c.owner, c.id())
 	if err != nil {
 		c.fail(err)
 		return
 	}
-	p, err := a.Desk.Progress(c.ctx(), c.user(), c.id())
+	view, _, err := c.readLock()
 	if err != nil {
 		c.fail(err)
 		return
 	}
-	c.answer(http.StatusOK, retryView{retried, viewLock(p)})
+	c.answer(http.StatusOK, retryView{retried, view})
+}
+
+func (a *API) events(c *call) {
+	if err := c.owned(); err != nil {
+		c.fail(err)
+		return
+	}
+	c.stream("lock", func() (any, bool, error) {
+		view, finished, err := c.readLock()
+		return view, finished, err
+	})
 }

@@ -25,6 +25,7 @@ import (
 
 	"mobileid"
 	"mobileid/activities/identitymanager"
+	"mobileid/activities/messaging"
 	"mobileid/config"
 	"mobileid/starter/selfservice/desk"
 	"mobileid/starter/selfservice/openid"
@@ -38,6 +39,8 @@ type engine struct {
 	locked time.Time
 	kept   desk.Kept
 	err    error
+	get    desk.Getting
+	code   *mobileid.Provisioning
 	orders []desk.LockOrder // that came through
 	calls  []string
 }
@@ -83,6 +86,80 @@ func (e *engine) RetryLock(_ context.Context, userID, mobileID string) (bool, er
 	return true, e.err
 }
 
+// Operator notes who acts for whom.
+func (e *engine) Operator(by string) desk.Locker { return &operatorEngine{e, by} }
+
+type operatorEngine struct {
+	engine *engine
+	by     string
+}
+
+func (o *operatorEngine) StartLock(ctx context.Context, owner string, order desk.LockOrder) error {
+	return o.engine.StartLock(ctx, o.by+" for "+owner, order)
+}
+
+func (o *operatorEngine) Lock(ctx context.Context, owner string, order desk.LockOrder) (desk.Locked, error) {
+	return o.engine.Lock(ctx, o.by+" for "+owner, order)
+}
+
+func (o *operatorEngine) NextLock(ctx context.Context, owner string, order desk.LockOrder) (desk.Locked, error) {
+	return o.engine.NextLock(ctx, o.by+" for "+owner, order)
+}
+
+func (o *operatorEngine) CancelLock(ctx context.Context, owner, mobileID, requestID string) desk.Kept {
+	return o.engine.CancelLock(ctx, o.by+" for "+owner, mobileID, requestID)
+}
+
+func (o *operatorEngine) RetryLock(ctx context.Context, owner, mobileID string) (bool, error) {
+	return o.engine.RetryLock(ctx, o.by+" for "+owner, mobileID)
+}
+
+func (e *engine) Get(context.Context, string) (desk.Getting, error) { return e.get, nil }
+
+func (e *engine) noteGet(what, userID, requestID string) error {
+	e.note("get "+what, userID, desk.LockOrder{RequestID: requestID})
+	return e.err
+}
+
+func (e *engine) StartGet(_ context.Context, userID string) error {
+	return e.noteGet("start", userID, "")
+}
+
+func (e *engine) ConfirmGet(_ context.Context, userID, requestID string) error {
+	return e.noteGet("confirm", userID, requestID)
+}
+
+func (e *engine) NextGet(_ context.Context, userID, requestID string) error {
+	return e.noteGet("next", userID, requestID)
+}
+
+func (e *engine) LockForGet(_ context.Context, userID, requestID string) error {
+	return e.noteGet("lock", userID, requestID)
+}
+
+func (e *engine) CancelGet(_ context.Context, userID, requestID string) error {
+	return e.noteGet("cancel", userID, requestID)
+}
+
+func (e *engine) RetryGet(_ context.Context, userID string) (bool, error) {
+	return true, e.noteGet("retry", userID, "")
+}
+
+func (e *engine) Provisioning(_ context.Context, userID string) (mobileid.Provisioning, error) {
+	if e.code == nil || e.code.UserID != userID {
+		return mobileid.Provisioning{}, mobileid.ErrNoProvisioning
+	}
+	return *e.code, nil
+}
+
+func (e *engine) Code(ctx context.Context, userID string) ([]byte, error) {
+	p, err := e.Provisioning(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	return messaging.QR(p.URI)
+}
+
 // provider is an OpenID provider that announces every algorithm.
 type provider struct {
 	*httptest.Server
@@ -115,7 +192,7 @@ func newProvider(t *testing.T) *provider {
 
 func (p *provider) claims(user string) map[string]any {
 	return map[string]any{
-		"iss": p.URL, "aud": "mobile-id-api", "sub": user, "scope": "profile mobile-id",
+		"iss": p.URL, "aud": "mobile-id-api", "sub": user, "scope": "profile mobile-id mobile-id-get",
 		"exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(),
 	}
 }
@@ -150,7 +227,7 @@ type place struct {
 	provider *provider
 	router   routers.Router
 	document *openapi3.T
-	seen     map[string]bool // operation and status
+	seen     map[string]bool // operations with a status, and types of problems
 }
 
 // newPlace makes one with anna and otto, a mobile ID each, and rolf without the role.
@@ -186,8 +263,10 @@ func newPlace(t *testing.T) *place {
 	p.router, err = gorillamux.NewRouter(p.document)
 	require.NoError(t, err)
 	p.api = New(Options{
-		Desk: p.engine, Scope: "mobile-id", Streams: streams.New(100, nil), Stopping: make(chan struct{}),
-		Tokens: openid.NewTokens(openid.TokenOptions{Issuer: p.provider.URL, Audience: "mobile-id-api", Scope: "mobile-id", UserClaim: "sub"}),
+		Desk: p.engine, Scope: "mobile-id", GetScope: "mobile-id-get", OperatorRole: "operator", Streams: streams.New(100, nil), Stopping: make(chan struct{}),
+		Tokens: openid.NewTokens(openid.TokenOptions{
+			Issuer: p.provider.URL, Audience: "mobile-id-api", Scope: "mobile-id", UserClaim: "sub", RoleClaim: "roles",
+		}),
 	})
 	mux := http.NewServeMux()
 	p.api.Register(mux)
@@ -200,6 +279,29 @@ func newPlace(t *testing.T) *place {
 }
 
 func (p *place) token(user string) string { return p.provider.sign(p.t, p.provider.claims(user)) }
+
+// operator is the token of one, who is no user of the store.
+func (p *place) operator(name string) string {
+	claims := p.provider.claims(name)
+	claims["roles"] = []string{"staff", "operator"}
+	return p.provider.sign(p.t, claims)
+}
+
+// tokenFor is a token that is good for a path, with mobile ID mid-anna in it.
+func (p *place) tokenFor(path string) string {
+	if strings.HasPrefix(path, operators) {
+		return p.operator("olof")
+	}
+	return p.token("anna")
+}
+
+// bodyFor is a good body for an operation.
+func bodyFor(method, path string) string {
+	if method == http.MethodPost && strings.HasPrefix(path, operators) {
+		return `{"owner": "anna"}`
+	}
+	return ""
+}
 
 // request makes one; a method, a path after /api/v1, and headers as name and value.
 func (p *place) request(token, method, path, body string, headers ...string) *http.Request {
@@ -229,6 +331,9 @@ func (p *place) do(r *http.Request) (*http.Response, string) {
 	if response.StatusCode >= http.StatusBadRequest {
 		require.Equal(p.t, "application/problem+json", response.Header.Get("Content-Type"), string(text))
 		p.requireSchema("Problem", text)
+		var kind struct{ Type string }
+		require.NoError(p.t, json.Unmarshal(text, &kind))
+		p.seen[kind.Type] = true
 	}
 	p.requireDocumented(r, response, text)
 	return response, string(text)
@@ -246,8 +351,9 @@ func (p *place) requireDocumented(r *http.Request, response *http.Response, text
 		Status:                 response.StatusCode, Header: response.Header,
 		Options: &openapi3filter.Options{IncludeResponseStatus: true},
 	}
-	if response.Header.Get("Content-Type") == "text/event-stream" {
-		input.Options.ExcludeResponseBody = true // its events are checked one by one
+	switch response.Header.Get("Content-Type") {
+	case "text/event-stream", "image/png":
+		input.Options.ExcludeResponseBody = true // events are checked one by one
 	}
 	input.SetBodyBytes(text)
 	require.NoError(p.t, openapi3filter.ValidateResponse(p.t.Context(), input), "%s %s: %s", r.Method, r.URL, text)

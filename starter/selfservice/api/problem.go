@@ -80,6 +80,10 @@ func (c *call) fail(err error) {
 		Refuse(c.w, http.StatusUnsupportedMediaType, err.Error())
 	case errors.Is(err, desk.ErrNoLock):
 		write(c.w, problem{Type: urn("NoLock"), Status: http.StatusConflict, Detail: desk.ErrNoLock.Error()})
+	case errors.Is(err, desk.ErrNoGet):
+		write(c.w, problem{Type: urn("NoGet"), Status: http.StatusConflict, Detail: desk.ErrNoGet.Error()})
+	case errors.Is(err, mobileid.ErrNoProvisioning):
+		write(c.w, problem{Type: urn("NoCode"), Status: http.StatusNotFound, Detail: "there is no code to be scanned"})
 	case errors.Is(err, errNotLocked):
 		write(c.w, problem{Type: urn("MobileIDNotLocked"), Status: http.StatusConflict, Detail: err.Error()})
 	case c.ctx().Err() != nil: // nobody is there to read it

@@ -75,6 +75,13 @@ type LockOrder struct {
 	RequestID string // of the form, so that a second press is the same press
 	Reason    mobileid.Reason
 	ThenGet   bool
+	Resume    bool // operators: check every certificate at its CA again
+}
+
+func (o LockOrder) options(owner string, thenGet bool) client.LockOptions {
+	return client.LockOptions{
+		Owner: owner, Reason: o.Reason, ThenGet: thenGet, Resume: o.Resume, RequestID: o.RequestID, Patience: patience,
+	}
 }
 
 // Locked is the answer to a LockOrder that was taken.
@@ -90,12 +97,14 @@ type Locked struct {
 // worker for it. ErrUnreachable means that it may not have been taken; the other
 // errors are refusals.
 func (d *Desk) Lock(ctx context.Context, userID string, order LockOrder) (Locked, error) {
+	return d.lock(ctx, d.Locks.User(userID), userID, order)
+}
+
+func (d *Desk) lock(ctx context.Context, as *client.Caller, owner string, order LockOrder) (Locked, error) {
 	ctx, cancel := context.WithTimeout(ctx, actWait)
 	defer cancel()
-	locked := Locked{ThenGet: order.ThenGet && d.Gets != nil && d.grant(ctx, userID) == nil}
-	status, err := d.Locks.User(userID).Lock(ctx, order.MobileID, client.LockOptions{
-		Reason: order.Reason, ThenGet: locked.ThenGet, RequestID: order.RequestID, Patience: patience,
-	})
+	locked := Locked{ThenGet: order.ThenGet && d.Gets != nil && d.grant(ctx, owner) == nil}
+	status, err := as.Lock(ctx, order.MobileID, order.options(owner, locked.ThenGet))
 	if err != nil {
 		return Locked{}, asUnreachable(err)
 	}
@@ -118,9 +127,13 @@ const (
 
 // CancelLock presses Cancel: a process that waits for Next is closed.
 func (d *Desk) CancelLock(ctx context.Context, userID, mobileID, requestID string) Kept {
+	return d.cancelLock(ctx, d.Locks.User(userID), userID, mobileID, requestID)
+}
+
+func (d *Desk) cancelLock(ctx context.Context, as *client.Caller, owner, mobileID, requestID string) Kept {
 	ctx, cancel := context.WithTimeout(ctx, actWait)
 	defer cancel()
-	_, err := d.Locks.User(userID).Cancel(ctx, mobileID, client.LockOptions{RequestID: requestID})
+	_, err := as.Cancel(ctx, mobileID, client.LockOptions{RequestID: requestID})
 	var refusal *mobileid.Refusal
 	switch {
 	case err == nil:
@@ -129,7 +142,7 @@ func (d *Desk) CancelLock(ctx context.Context, userID, mobileID, requestID strin
 		return TooLate
 	case errors.As(err, &refusal):
 		// Nothing runs. Whether it was locked before, the store says.
-		if m, err := d.Store.Owned(ctx, userID, mobileID); err == nil && m.State == mobileid.Locked {
+		if m, err := d.Store.Owned(ctx, owner, mobileID); err == nil && m.State == mobileid.Locked {
 			return TooLate
 		}
 		return Unchanged

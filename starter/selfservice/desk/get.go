@@ -96,24 +96,20 @@ func (d *Desk) Get(ctx context.Context, userID string) (Getting, error) {
 // and presses Next. mobileid.ErrMobileIDActive means that a mobile ID of the user is to
 // be locked first.
 func (d *Desk) GetNext(ctx context.Context, userID string) error {
+	return d.ConfirmGet(ctx, userID, "")
+}
+
+// ConfirmGet is GetNext with an id of the request, which makes a repeat the same Next.
+func (d *Desk) ConfirmGet(ctx context.Context, userID, requestID string) error {
 	if d.Gets == nil {
 		return errNotOffered
 	}
 	ctx, cancel := context.WithTimeout(ctx, actWait)
 	defer cancel()
-	applicant := d.Gets.User(userID, "").Within(patience)
-	status, err := applicant.Status(ctx)
-	if err != nil || status.Phase == workflows.Closed {
-		// None runs that a new grant would take the ground from.
-		if errors.Is(err, client.ErrNoWorker) {
-			return asUnreachable(err)
-		}
-		if err := d.grant(ctx, userID); err != nil {
-			return err
-		}
-		if status, err = applicant.Start(ctx); err != nil {
-			return asUnreachable(err)
-		}
+	applicant := d.Gets.User(userID, "").Within(patience).Once(requestID)
+	status, err := d.startGet(ctx, userID, applicant)
+	if err != nil {
+		return err
 	}
 	if status.Live != "" {
 		return mobileid.AlreadyActive()
@@ -124,16 +120,39 @@ func (d *Desk) GetNext(ctx context.Context, userID string) error {
 	return nil
 }
 
+// startGet starts a Get with a new grant, or joins the one that runs.
+func (d *Desk) startGet(ctx context.Context, userID string, applicant *client.Applicant) (client.GetStatus, error) {
+	status, err := applicant.Status(ctx)
+	if err == nil && status.Phase != workflows.Closed {
+		return status, nil // a new grant would take the ground from it
+	}
+	if errors.Is(err, client.ErrNoWorker) {
+		return client.GetStatus{}, asUnreachable(err)
+	}
+	if err := d.grant(ctx, userID); err != nil {
+		return client.GetStatus{}, err
+	}
+	if status, err = applicant.Start(ctx); err != nil {
+		return client.GetStatus{}, asUnreachable(err)
+	}
+	return status, nil
+}
+
 // GetCancel presses Cancel. A Get that runs is closed, and what it has begun is taken
 // back; mobileid.ErrAlreadyConfirmed means that it came too late. A lock that came
 // before goes on, whatever becomes of this.
 func (d *Desk) GetCancel(ctx context.Context, userID string) error {
+	return d.CancelGet(ctx, userID, "")
+}
+
+// CancelGet is GetCancel with an id of the request.
+func (d *Desk) CancelGet(ctx context.Context, userID, requestID string) error {
 	if d.Gets == nil {
 		return errNotOffered
 	}
 	ctx, cancel := context.WithTimeout(ctx, actWait)
 	defer cancel()
-	_, err := d.Gets.User(userID, "").Cancel(ctx)
+	_, err := d.Gets.User(userID, "").Once(requestID).Cancel(ctx)
 	if errors.Is(err, mobileid.ErrMobileIDNotFound) {
 		return nil // none runs
 	}
@@ -147,12 +166,17 @@ func (d *Desk) GetCancel(ctx context.Context, userID string) error {
 // user: who scans it gets the mobile ID. mobileid.ErrNoProvisioning means that there is
 // none, or that it goes by mail.
 func (d *Desk) Code(ctx context.Context, userID string) ([]byte, error) {
-	if d.CodeByMail {
-		return nil, mobileid.ErrNoProvisioning
-	}
-	provisioning, err := d.Store.ProvisioningOf(ctx, userID)
+	provisioning, err := d.Provisioning(ctx, userID)
 	if err != nil {
 		return nil, err
 	}
 	return messaging.QR(provisioning.URI)
+}
+
+// Provisioning is what Code draws: its URI is the same secret.
+func (d *Desk) Provisioning(ctx context.Context, userID string) (mobileid.Provisioning, error) {
+	if d.CodeByMail || d.Gets == nil {
+		return mobileid.Provisioning{}, mobileid.ErrNoProvisioning
+	}
+	return d.Store.ProvisioningOf(ctx, userID)
 }

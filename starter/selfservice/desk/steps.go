@@ -29,9 +29,13 @@ func (d *Desk) Entitled(ctx context.Context, userID string) error {
 // StartLock starts a lock that waits for Next or Cancel, or joins the one that runs.
 // The caller has seen that the mobile ID is the user's.
 func (d *Desk) StartLock(ctx context.Context, userID string, order LockOrder) error {
+	return d.startLock(ctx, d.Locks.User(userID), userID, order)
+}
+
+func (d *Desk) startLock(ctx context.Context, as *client.Caller, owner string, order LockOrder) error {
 	ctx, cancel := context.WithTimeout(ctx, actWait)
 	defer cancel()
-	_, err := d.Locks.User(userID).Start(ctx, order.MobileID, client.LockOptions{Reason: order.Reason, RequestID: order.RequestID})
+	_, err := as.Start(ctx, order.MobileID, order.options(owner, false))
 	if err != nil {
 		return asUnreachable(err)
 	}
@@ -41,12 +45,14 @@ func (d *Desk) StartLock(ctx context.Context, userID string, order LockOrder) er
 // NextLock presses Next of a lock that was started before, as Lock does of one that may
 // not have been. ErrNoLock means that there is none.
 func (d *Desk) NextLock(ctx context.Context, userID string, order LockOrder) (Locked, error) {
+	return d.nextLock(ctx, d.Locks.User(userID), userID, order)
+}
+
+func (d *Desk) nextLock(ctx context.Context, as *client.Caller, owner string, order LockOrder) (Locked, error) {
 	ctx, cancel := context.WithTimeout(ctx, actWait)
 	defer cancel()
-	locked := Locked{ThenGet: order.ThenGet && d.Gets != nil && d.grant(ctx, userID) == nil}
-	status, err := d.Locks.User(userID).Next(ctx, order.MobileID, client.LockOptions{
-		Reason: order.Reason, ThenGet: locked.ThenGet, RequestID: order.RequestID, Patience: patience,
-	})
+	locked := Locked{ThenGet: order.ThenGet && d.Gets != nil && d.grant(ctx, owner) == nil}
+	status, err := as.Next(ctx, order.MobileID, order.options(owner, locked.ThenGet))
 	if err != nil {
 		return Locked{}, asNoLock(err)
 	}
@@ -57,9 +63,13 @@ func (d *Desk) NextLock(ctx context.Context, userID string, order LockOrder) (Lo
 // RetryLock makes the step that waits try again now, and reports whether one did. It
 // does not where nothing waits, and cannot say so where no worker answers.
 func (d *Desk) RetryLock(ctx context.Context, userID, mobileID string) (retried bool, err error) {
+	return d.retryLock(ctx, d.Locks.User(userID), mobileID)
+}
+
+func (d *Desk) retryLock(ctx context.Context, as *client.Caller, mobileID string) (retried bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, actWait)
 	defer cancel()
-	answer, err := d.Locks.User(userID).Retry(ctx, mobileID)
+	answer, err := as.Retry(ctx, mobileID)
 	if errors.Is(err, client.ErrNoWorker) {
 		return false, nil
 	}

@@ -31,6 +31,7 @@ type TokenOptions struct {
 	Audience  string
 	Scope     string // one
 	UserClaim string
+	RoleClaim string // empty: no roles
 	Client    *http.Client
 }
 
@@ -51,6 +52,8 @@ func NewTokens(options TokenOptions) *Tokens {
 // Caller is whom a token speaks for, and until when.
 type Caller struct {
 	UserID string
+	Scopes []string
+	Roles  []string
 	Until  time.Time
 }
 
@@ -80,10 +83,14 @@ func (t *Tokens) Caller(r *http.Request) (Caller, error) {
 	if userID == "" || len(userID) > maxUserID {
 		return Caller{}, fmt.Errorf("%w: it has no claim %s", ErrBadToken, t.options.UserClaim)
 	}
-	if !slices.Contains(scopes(claims), t.options.Scope) {
+	caller := Caller{UserID: userID, Scopes: scopes(claims), Until: token.Expiry}
+	if !slices.Contains(caller.Scopes, t.options.Scope) {
 		return Caller{}, ErrNoScope
 	}
-	return Caller{UserID: userID, Until: token.Expiry}, nil
+	if t.options.RoleClaim != "" {
+		caller.Roles = texts(claims[t.options.RoleClaim], func(one string) []string { return []string{one} })
+	}
+	return caller, nil
 }
 
 // scopes reads "scope" (RFC 9068 section 2.2.3), or "scp", which some providers write
@@ -93,9 +100,14 @@ func scopes(claims map[string]any) []string {
 	if !ok {
 		claim = claims["scp"]
 	}
+	return texts(claim, strings.Fields)
+}
+
+// texts reads a claim that is a text, which split takes apart, or a list of texts.
+func texts(claim any, split func(string) []string) []string {
 	switch claim := claim.(type) {
 	case string:
-		return strings.Fields(claim)
+		return split(claim)
 	case []any:
 		var all []string
 		for _, one := range claim {
