@@ -394,7 +394,10 @@ func TestSelfServiceScansNoTable(t *testing.T) {
 			_, err := watched.Session(t.Context(), sessionID("a"), idle)
 			return err
 		}},
-		{"UseSession", func() error { return watched.UseSession(t.Context(), Session{ID: sessionID("a")}) }},
+		{"UseSession", func() error {
+			_, err := watched.UseSession(t.Context(), Session{ID: sessionID("a")})
+			return err
+		}},
 		{"Owned", func() error {
 			_, err := watched.Owned(t.Context(), "anna", "mid-1")
 			return err

@@ -86,16 +86,17 @@ func (s *Store) Session(ctx context.Context, id string, idle time.Duration) (Ses
 	return session, nil
 }
 
-// UseSession notes that a session is used now, so that it does not time out.
-func (s *Store) UseSession(ctx context.Context, session Session) error {
+// UseSession notes that a session is used now, so that it does not time out. It returns
+// the SeenAt that is stored afterwards.
+func (s *Store) UseSession(ctx context.Context, session Session) (seenAt time.Time, err error) {
 	now := s.now()
 	if now.Sub(session.SeenAt) < seenEvery {
-		return nil
+		return session.SeenAt, nil
 	}
 	if _, err := s.write.ExecContext(ctx, `UPDATE sessions SET seen_at = $2 WHERE id = $1`, session.ID, stored(now)); err != nil {
-		return fmt.Errorf("note that a session is used: %w", err)
+		return time.Time{}, fmt.Errorf("note that a session is used: %w", err)
 	}
-	return nil
+	return now, nil
 }
 
 // EndSession ends a session. To end none is no error.

@@ -217,7 +217,7 @@ func TestSignIn(t *testing.T) {
 
 	kept := b.cookie()
 	response, _ = b.post("/sign-out", nil)
-	require.Equal(t, "/sign-in?ended", response.Header.Get("Location"))
+	require.Equal(t, "/sign-in?ended=signed-out", response.Header.Get("Location"))
 	request = old.request(http.MethodGet, "/", nil)
 	request.AddCookie(kept)
 	response, _ = old.do(request)

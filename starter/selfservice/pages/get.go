@@ -13,7 +13,8 @@ import (
 
 // getSeal stands sealed in the form of Get mobile ID.
 type getSeal struct {
-	UserID string `json:"userId"`
+	UserID string    `json:"userId"`
+	Until  time.Time `json:"until"`
 }
 
 // getForm is what the seal of that form is bound to, beside the session.
@@ -25,6 +26,7 @@ type getPage struct {
 	AfterLock bool     // the old one was just locked
 	Form      string
 	Again     bool
+	Until     time.Time // Next counts for so long
 }
 
 func (p *Pages) getForm(v *visit) {
@@ -56,7 +58,9 @@ func (p *Pages) getForm(v *visit) {
 
 func (p *Pages) showGetForm(v *visit, code int, page getPage) {
 	var err error
-	page.Form, err = p.forms.Seal(getSeal{UserID: v.user()}, p.FormTime, v.session.ID, getForm)
+	page.Until = p.Clock().Add(p.FormTime).UTC()
+	v.formEnds = page.Until
+	page.Form, err = p.forms.Seal(getSeal{UserID: v.user(), Until: page.Until}, p.FormTime, v.session.ID, getForm)
 	if err != nil {
 		v.fail(err)
 		return
@@ -72,7 +76,7 @@ func (p *Pages) getDecide(v *visit) {
 		err = p.forms.Open(v.r.PostForm.Get("form"), &seen, v.session.ID, getForm)
 	}
 	if err != nil || seen.UserID != v.user() {
-		v.show(http.StatusBadRequest, "expired", nil)
+		v.expired("/get")
 		return
 	}
 	switch v.r.PostForm.Get("decision") {
@@ -81,8 +85,11 @@ func (p *Pages) getDecide(v *visit) {
 	case decideCancel:
 		p.cancelGet(v)
 		return
+	case decideMore:
+		p.getForm(v)
+		return
 	default:
-		v.show(http.StatusBadRequest, "expired", nil)
+		v.expired("/get")
 		return
 	}
 	switch {
@@ -218,7 +225,7 @@ func (p *Pages) getEvents(v *visit) {
 		if err != nil {
 			return fragment{}, err
 		}
-		return fragment{template: "get-progress", page: page, line: page.Line, over: page.Over || page.Refusal != nil}, nil
+		return fragment{template: "get-progress", page: page, heading: page.Heading, line: page.Line, over: page.Over || page.Refusal != nil}, nil
 	})
 }
 

@@ -17,9 +17,10 @@ import (
 // be this user's, and everything that Next needs, so that Next counts while Identity
 // Manager is away. It is bound to the session and to the mobile ID.
 type lockSeal struct {
-	UserID    string `json:"userId"`
-	RequestID string `json:"requestId"` // one per form: a second press is the same press
-	ThenGet   bool   `json:"thenGet,omitempty"`
+	UserID    string    `json:"userId"`
+	RequestID string    `json:"requestId"` // one per form: a second press is the same press
+	ThenGet   bool      `json:"thenGet,omitempty"`
+	Until     time.Time `json:"until"`
 }
 
 // lockPage is the form of a lock.
@@ -29,11 +30,13 @@ type lockPage struct {
 	Encryption   bool               // there is one for encryption
 	WayIn        wayIn
 	ThenGet      bool
-	Form         string // sealed
-	FormTime     time.Duration
+	Form         string    // sealed
+	Until        time.Time // Next counts for so long
 	AskReason    bool
+	Reason       mobileid.Reason // that is chosen
 	Reasons      []lockReason
 	Again        bool // Next was pressed, and may not have been taken
+	NoMore       bool // more time was asked for, and could not be given
 }
 
 // wayIn says whether the user signed in with what is about to be locked.
@@ -85,12 +88,20 @@ var lockReasons = []lockReason{
 const (
 	decideNext   = "next"
 	decideCancel = "cancel"
+	decideMore   = "more" // time: the same form again, with what was chosen in it
 )
 
 // thenGet in an address says that a lock is the first step of Get mobile ID.
 const thenGet = "get"
 
 func (p *Pages) lockForm(v *visit) {
+	p.openLockForm(v, lockSeal{
+		RequestID: uuid.NewString(), ThenGet: p.Desk.CanGet() && v.r.URL.Query().Get("then") == thenGet,
+	}, "")
+}
+
+// openLockForm shows a form that counts from now on, with the reason that is chosen.
+func (p *Pages) openLockForm(v *visit, seal lockSeal, reason mobileid.Reason) {
 	progress, err := p.Desk.Progress(v.ctx(), v.user(), v.id())
 	if err != nil {
 		v.fail(err)
@@ -105,7 +116,7 @@ func (p *Pages) lockForm(v *visit) {
 		v.show(http.StatusOK, "not-active", mobileIDPage{shownID: shown(m), ByYou: progress.By.UserID == v.user()})
 		return
 	}
-	page := lockPage{shownID: shown(m), ThenGet: p.Desk.CanGet() && v.r.URL.Query().Get("then") == thenGet}
+	page := lockPage{shownID: shown(m), ThenGet: seal.ThenGet, Reason: reason}
 	if page.WayIn, err = p.wayInOf(v); err != nil {
 		v.fail(err)
 		return
@@ -115,7 +126,9 @@ func (p *Pages) lockForm(v *visit) {
 		page.Certificates = append(page.Certificates, kept)
 		page.Encryption = page.Encryption || kept.Use == "encryption"
 	}
-	page.Form, err = p.forms.Seal(lockSeal{UserID: v.user(), RequestID: uuid.NewString(), ThenGet: page.ThenGet}, p.FormTime, v.session.ID, m.ID)
+	seal.UserID, seal.Until = v.user(), p.Clock().Add(p.FormTime).UTC()
+	page.Until = seal.Until
+	page.Form, err = p.forms.Seal(seal, p.FormTime, v.session.ID, m.ID)
 	if err != nil {
 		v.fail(err)
 		return
@@ -124,7 +137,8 @@ func (p *Pages) lockForm(v *visit) {
 }
 
 func (p *Pages) showLockForm(v *visit, code int, page lockPage) {
-	page.FormTime, page.AskReason, page.Reasons = p.FormTime, p.AskReason, lockReasons
+	page.AskReason, page.Reasons = p.AskReason, lockReasons
+	v.formEnds = page.Until
 	v.show(code, "lock", page)
 }
 
@@ -148,14 +162,14 @@ func (p *Pages) lockDecide(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err := r.ParseForm(); err != nil {
-		v.show(http.StatusBadRequest, "expired", nil)
+		v.expired(here(r))
 		return
 	}
 	var seen lockSeal
 	text := r.PostForm.Get("form")
 	err = p.forms.Open(text, &seen, p.Sessions.ID(r), v.id())
 	if err != nil || !away && seen.UserID != v.user() {
-		v.show(http.StatusBadRequest, "expired", nil)
+		v.expired(here(r))
 		return
 	}
 	switch r.PostForm.Get("decision") {
@@ -163,9 +177,28 @@ func (p *Pages) lockDecide(w http.ResponseWriter, r *http.Request) {
 		p.lockNext(v, seen, text, away) //nolint:contextcheck // the visit has it
 	case decideCancel:
 		p.lockCancel(v, seen, away) //nolint:contextcheck // the visit has it
+	case decideMore:
+		p.lockMore(v, seen, text, away) //nolint:contextcheck // the visit has it
 	default:
-		v.show(http.StatusBadRequest, "expired", nil)
+		v.expired(here(r))
 	}
+}
+
+// lockMore shows the same form with more time. What was chosen in it stays, and it stays
+// the same request.
+func (p *Pages) lockMore(v *visit, seen lockSeal, form string, away bool) {
+	reason := mobileid.Reason(v.r.PostForm.Get("reason"))
+	if !away {
+		var err error
+		if v.session, err = p.Sessions.Use(v.ctx(), v.session); err == nil {
+			p.openLockForm(v, seen, reason)
+			return
+		}
+	}
+	v.w.Header().Set("Retry-After", "10")
+	p.showLockForm(v, http.StatusServiceUnavailable, lockPage{
+		shownID: shownID{ID: v.id(), Name: v.id()}, ThenGet: seen.ThenGet, Form: form, Until: seen.Until, Reason: reason, NoMore: true,
+	})
 }
 
 func (p *Pages) lockNext(v *visit, seen lockSeal, form string, away bool) {
@@ -180,7 +213,7 @@ func (p *Pages) lockNext(v *visit, seen lockSeal, form string, away bool) {
 		// The same form again: it is the same press, whether the first one was taken or not.
 		v.w.Header().Set("Retry-After", "10")
 		p.showLockForm(v, http.StatusServiceUnavailable, lockPage{
-			shownID: shownID{ID: id, Name: id}, ThenGet: seen.ThenGet, Form: form, Again: true,
+			shownID: shownID{ID: id, Name: id}, ThenGet: seen.ThenGet, Form: form, Until: seen.Until, Reason: order.Reason, Again: true,
 		})
 		return
 	case errors.Is(err, mobileid.ErrMobileIDNotActive):
@@ -190,7 +223,7 @@ func (p *Pages) lockNext(v *visit, seen lockSeal, form string, away bool) {
 		v.show(http.StatusConflict, "unchanged", unchangedPage{ID: id})
 		return
 	case errors.Is(err, mobileid.ErrInvalidRequest):
-		v.show(http.StatusBadRequest, "expired", nil)
+		v.expired(here(v.r))
 		return
 	case err != nil:
 		v.fail(err)

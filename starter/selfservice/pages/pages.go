@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -79,6 +78,7 @@ func (p *Pages) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /sign-in", p.showSignIn)
 	mux.HandleFunc("POST /sign-in", p.signIn)
 	mux.HandleFunc("POST /sign-out", p.signOut)
+	mux.HandleFunc("GET "+sessionLeftPath, p.sessionLeft)
 	if p.OpenID != nil {
 		mux.HandleFunc("GET /sign-in/openid", p.beginOpenID)
 		mux.HandleFunc("GET "+openid.CallbackPath, p.finishOpenID)
@@ -99,6 +99,7 @@ func (p *Pages) Register(mux *http.ServeMux) {
 		"GET /get/progress":                    p.getProgress,
 		"GET /get/progress/events":             p.getEvents,
 		"GET /get/code.png":                    p.getCode,
+		"POST " + sessionPath:                  p.staySignedIn,
 	} {
 		mux.HandleFunc(pattern, p.signedIn(show))
 	}
@@ -118,6 +119,8 @@ type visit struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	session identitymanager.Session
+
+	formEnds time.Time // of the form that is shown
 }
 
 func (v *visit) ctx() context.Context { return v.r.Context() }
@@ -147,7 +150,7 @@ func (p *Pages) signedIn(show func(*visit)) http.HandlerFunc {
 			return
 		}
 		if !strings.HasSuffix(r.URL.Path, events) {
-			if err := p.Sessions.Use(r.Context(), v.session); err != nil {
+			if v.session, err = p.Sessions.Use(r.Context(), v.session); err != nil {
 				v.fail(err)
 				return
 			}
@@ -159,29 +162,29 @@ func (p *Pages) signedIn(show func(*visit)) http.HandlerFunc {
 // entitled reports whether a user may use Self-Service.
 func entitled(user mobileid.User) bool { return user.Active && user.HasRole(mobileid.SelfServiceRole) }
 
-func (p *Pages) sendToSignIn(w http.ResponseWriter, r *http.Request) {
-	address := "/sign-in"
-	if r.Method == http.MethodGet && r.URL.Path != "/" && !strings.HasSuffix(r.URL.Path, events) {
-		address += "?then=" + url.QueryEscape(r.URL.Path)
-	}
-	http.Redirect(w, r, address, http.StatusSeeOther)
-}
-
 // show renders a page.
 func (v *visit) show(code int, name string, page any) {
-	signedIn := v.session.User.ID != ""
-	v.p.render.page(v.w, code, name, view{
-		Name: v.session.User.Name, SignedIn: signedIn, Entitled: entitled(v.session.User),
-		Contact: v.p.Contact, Page: page,
-	})
+	shown := v.frame(name, page)
+	shown.Limits, shown.At = v.limits(), here(v.r)
+	v.p.render.page(v.w, code, name, shown)
+}
+
+func (v *visit) frame(name string, page any) view {
+	return view{
+		Name: v.session.User.Name, SignedIn: v.session.User.ID != "", Entitled: entitled(v.session.User),
+		Contact: v.p.Contact, Template: name, Page: page,
+	}
 }
 
 // redirect sends the browser on after a form.
 func (v *visit) redirect(address string) { http.Redirect(v.w, v.r, address, http.StatusSeeOther) }
 
 // refuse shows the one neutral page: for what is not there, for what is somebody
-// else's, and for users who may not use Self-Service.
-func (v *visit) refuse() { v.show(http.StatusNotFound, "refused", nil) }
+// else's, and for users who may not use Self-Service. It does not even differ in its
+// address or in what is left of the session.
+func (v *visit) refuse() {
+	v.p.render.page(v.w, http.StatusNotFound, "refused", v.frame("refused", nil))
+}
 
 // fail shows what an error means for the user. What it says is logged, without who and
 // what it was about.

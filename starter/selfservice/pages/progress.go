@@ -20,6 +20,7 @@ type progressPage struct {
 	Promise   bool   // it goes on when the page is closed
 	Panel     bool   // the three end states stand
 	Chained   bool   // goes on to Get mobile ID
+	CanGet    bool   // Get mobile ID is offered
 	Events    string // address of the event stream; empty: nothing more is to come
 	Reload    string
 	Reference string
@@ -51,6 +52,7 @@ func (p *Pages) readProgress(v *visit) (progressPage, error) {
 	page := progressPage{
 		shownID: shown(progress.MobileID), Progress: progress,
 		Chained: v.r.URL.Query().Get("then") == thenGet, ByYou: progress.By.UserID == v.user(),
+		CanGet: p.Desk.CanGet(),
 	}
 	token := v.r.URL.Query().Get("next")
 	if token != "" {
@@ -180,7 +182,7 @@ func (p *Pages) progressEvents(v *visit) {
 		case desk.StageNone, desk.StageWaiting, desk.StageUnchanged, desk.StageRefused:
 			return fragment{over: true}, nil
 		}
-		return fragment{template: "progress", page: page, line: page.Line, over: over}, nil
+		return fragment{template: "progress", page: page, heading: page.Heading, line: page.Line, over: over}, nil
 	})
 }
 
@@ -212,9 +214,14 @@ func (p *Pages) history(v *visit) {
 		case mobileid.EventExpired:
 			lines[i].What = "Never answered. Nothing was changed."
 		default:
-			lines[i].What = "Locked. Its certificates are revoked."
-			if !e.Finished {
-				lines[i].What = "Locked. Its certificates are being revoked."
+			lines[i].What = "Locked by an operator."
+			if lines[i].ByYou {
+				lines[i].What = "Locked by you."
+			}
+			if e.Finished {
+				lines[i].What += " Its certificates are revoked."
+			} else {
+				lines[i].What += " Its certificates are being revoked."
 			}
 		}
 	}

@@ -30,8 +30,14 @@ type view struct {
 	SignedIn bool
 	Entitled bool
 	Contact  string
+	Template string  // of the page
+	Limits   *limits // nil: nobody is signed in
+	At       string  // the address
 	Page     any
 }
+
+// Under reports whether the page stands below a part of the menu.
+func (v view) Under(part string) bool { return strings.HasPrefix(v.At, part+"/") }
 
 // renderer renders pages from the embedded templates.
 type renderer struct {
@@ -51,9 +57,9 @@ func newRenderer() (*renderer, error) {
 		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006") },
 		"clock":     func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04:05") + " UTC" },
 		"stamp":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"minutes":   func(d time.Duration) int { return int(d.Minutes()) },
 		"short":     short,
 		"outcome":   outcome,
+		"source":    source,
 		"lockFirst": lockFirstAddress,
 	}
 	r := &renderer{pages: map[string]*template.Template{}, assets: handler}
@@ -78,7 +84,7 @@ func newRenderer() (*renderer, error) {
 	}
 	r.plain, err = texttemplate.New("receipt.txt").Funcs(texttemplate.FuncMap{
 		"stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"line":  oneLine, "outcome": outcome,
+		"line":  oneLine, "outcome": outcome, "source": source,
 	}).ParseFS(templates, "templates/receipt.txt")
 	return r, err
 }
@@ -156,6 +162,19 @@ func outcome(c mobileid.CertificateResult) string {
 		return "revoked"
 	}
 	return "being revoked"
+}
+
+// source says in words who a proof is by.
+func source(s mobileid.ProofSource) string {
+	switch s {
+	case mobileid.ProofFromCA:
+		return "the certificate authority"
+	case mobileid.ProofFromOCSP:
+		return "OCSP"
+	case mobileid.ProofFromCRL:
+		return "CRL"
+	}
+	return string(s)
 }
 
 // oneLine keeps text from outside from making lines of its own.

@@ -19,7 +19,7 @@ type signInPage struct {
 	Then   string
 	UserID string
 	Error  string // empty: none
-	Ended  bool   // just signed out
+	Ended  string // how the session before has ended, if it has
 }
 
 // signedInBy are the methods, as the store keeps them.
@@ -32,7 +32,7 @@ const (
 func (p *Pages) showSignIn(w http.ResponseWriter, r *http.Request) {
 	v := &visit{p: p, w: w, r: r}
 	v.show(http.StatusOK, "sign-in", signInPage{
-		OpenID: p.OpenID != nil, Then: ownPath(r.URL.Query().Get("then")), Ended: r.URL.Query().Has("ended"),
+		OpenID: p.OpenID != nil, Then: ownPath(r.URL.Query().Get("then")), Ended: r.URL.Query().Get("ended"),
 	})
 }
 
@@ -43,7 +43,7 @@ func (p *Pages) signIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := r.ParseForm(); err != nil {
-		v.show(http.StatusBadRequest, "expired", nil)
+		v.expired("/sign-in")
 		return
 	}
 	page := signInPage{Then: ownPath(r.PostForm.Get("then")), UserID: r.PostForm.Get("user")}
@@ -87,7 +87,7 @@ func (p *Pages) signOut(w http.ResponseWriter, r *http.Request) {
 	}
 	// What the browser keeps of the pages goes, too.
 	w.Header().Set("Clear-Site-Data", `"cache", "storage"`)
-	v.redirect("/sign-in?ended")
+	v.redirect("/sign-in?ended=" + endedByUser)
 }
 
 func (p *Pages) beginOpenID(w http.ResponseWriter, r *http.Request) {
@@ -121,6 +121,9 @@ func ownPath(address string) string {
 	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || !strings.HasPrefix(address, "/") ||
 		strings.HasPrefix(address, "//") || strings.ContainsAny(address, "\\\r\n\t") || strings.HasPrefix(address, "/sign-") {
 		return "/"
+	}
+	if u.RawQuery == "then="+thenGet {
+		return u.EscapedPath() + "?" + u.RawQuery
 	}
 	return u.EscapedPath()
 }

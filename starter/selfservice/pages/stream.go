@@ -30,12 +30,14 @@ const (
 type fragment struct {
 	template string
 	page     any
+	heading  string
 	line     string // for the live region
 	over     bool   // the page is to be loaded anew, and no more events will come
 }
 
 // stream sends the part of a page that changes, whenever it has changed, as server-sent
-// events: "progress" with the new part, "line" with what to say of it, and "over".
+// events: "progress" with the new part, "heading" and "line" with what to say of it, and
+// "over".
 func (p *Pages) stream(v *visit, read func() (fragment, error)) {
 	if !p.Streams.Open(v.session.ID) {
 		v.w.Header().Set("Retry-After", "60")
@@ -112,7 +114,7 @@ func (p *Pages) changes(read func() (fragment, error), last, lastLine *string) (
 	}
 	changed = text != *last || f.over
 	if f.line != "" && f.line != *lastLine {
-		line = event("line", f.line)
+		line = event("heading", f.heading) + event("line", f.line)
 	}
 	*last, *lastLine = text, f.line
 	return text, line, f.over, changed

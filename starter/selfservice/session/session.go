@@ -104,12 +104,24 @@ func (s *Sessions) Of(r *http.Request) (identitymanager.Session, error) {
 	return found, nil
 }
 
-// Use notes that somebody uses a session, so that it does not time out. A page that is
-// merely open does not.
-func (s *Sessions) Use(ctx context.Context, found identitymanager.Session) error {
+// Use notes that somebody uses a session, so that it does not time out, and returns it
+// as it is then. A page that is merely open does not use it.
+func (s *Sessions) Use(ctx context.Context, found identitymanager.Session) (identitymanager.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, findWait)
 	defer cancel()
-	return s.options.Store.UseSession(ctx, found)
+	var err error
+	found.SeenAt, err = s.options.Store.UseSession(ctx, found)
+	return found, err
+}
+
+// Ends says when a session ends if nobody uses it until then, and whether that is final:
+// it ends then, used or not.
+func (s *Sessions) Ends(found identitymanager.Session) (at time.Time, final bool) {
+	at = found.SeenAt.Add(s.options.Idle)
+	if at.Before(found.ExpiresAt) {
+		return at, false
+	}
+	return found.ExpiresAt, true
 }
 
 // End signs out.

@@ -34,6 +34,11 @@ if (part) {
     part.innerHTML = event.data;
     localize(part);
   });
+  source.addEventListener("heading", (event) => {
+    const heading = document.getElementById("heading");
+    document.title = document.title.replace(heading.textContent, event.data);
+    heading.textContent = event.data;
+  });
   source.addEventListener("line", (event) => {
     if (line.textContent !== event.data) line.textContent = event.data;
   });
@@ -49,4 +54,49 @@ if (part) {
   source.addEventListener("error", () => {
     if (look) look.hidden = false;
   });
+}
+
+// A session or a form that is about to end asks before. Other pages may have used the
+// session meanwhile, so the server is asked how long it lasts; to ask does not use it.
+const ends = document.getElementById("ends");
+if (ends) {
+  const now = () => Date.now();
+  const after = (seconds) => now() + 1000 * Number(seconds);
+  const formEnds = ends.dataset.form ? after(ends.dataset.form) : Infinity;
+  let sessionEnds = after(ends.dataset.session);
+  // Two minutes, or half of what there is.
+  const ahead = Math.min(120000, (Math.min(formEnds, sessionEnds) - now()) / 2);
+  let asked = false;
+  let busy = false;
+
+  async function askServer() {
+    const answer = await fetch("/session/left").catch(() => null);
+    if (answer && answer.ok) sessionEnds = after(await answer.text());
+  }
+
+  async function look() {
+    const soon = () => now() >= Math.min(formEnds, sessionEnds) - ahead;
+    if (busy || !soon()) return;
+    busy = true;
+    if (now() >= sessionEnds - ahead) await askServer();
+    busy = false;
+    if (now() >= sessionEnds) {
+      location.replace("/sign-in?ended=time&then=" + encodeURIComponent(ends.dataset.here));
+    } else if (now() >= formEnds) {
+      clearInterval(watch);
+      document.getElementById("ends-soon").hidden = true;
+      document.getElementById("ends-now").hidden = false;
+      ends.setAttribute("aria-label", "This page is too old now");
+      ends.removeAttribute("aria-labelledby");
+      if (!ends.open) ends.showModal();
+    } else if (!soon()) {
+      asked = false;
+      ends.close();
+    } else if (!asked) {
+      asked = true;
+      ends.showModal();
+    }
+  }
+  const watch = setInterval(look, 1000);
+  document.getElementById("ends-close").addEventListener("click", () => ends.close());
 }
