@@ -32,7 +32,7 @@ func RefusalError(err error) error {
 	return temporal.NewApplicationErrorWithOptions(refusal.Message, string(refusal.Type), temporal.ApplicationErrorOptions{
 		NonRetryable: true,
 		Category:     temporal.ApplicationErrorCategoryBenign,
-		Details:      []any{refusal},
+		Details:      []any{*refusal}, // by value: the engine hands it on as it is where it has not been encoded
 	})
 }
 
