@@ -26,6 +26,7 @@ import (
 	"mobileid/activities/identitymanager"
 	"mobileid/proptest"
 	"mobileid/workflows"
+	"mobileid/workflows/workflowtest"
 )
 
 // Whatever is sent in whatever order, and whatever breaks meanwhile: the rules of the
@@ -313,7 +314,7 @@ func (l *propertyLock) run() {
 
 func (l *propertyLock) runOnce(name string, input any) {
 	var suite testsuite.WorkflowTestSuite
-	suite.SetLogger(quiet())
+	suite.SetLogger(workflowtest.Quiet())
 	suite.SetDisableRegistrationAliasing(true)
 	env := suite.NewTestWorkflowEnvironment()
 	l.env = env
