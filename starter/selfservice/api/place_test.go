@@ -335,12 +335,13 @@ func (p *place) do(r *http.Request) (*http.Response, string) {
 		require.NoError(p.t, json.Unmarshal(text, &kind))
 		p.seen[kind.Type] = true
 	}
-	p.requireDocumented(r, response, text)
+	p.requireDocumented(response, text)
 	return response, string(text)
 }
 
-func (p *place) requireDocumented(r *http.Request, response *http.Response, text []byte) {
+func (p *place) requireDocumented(response *http.Response, text []byte) {
 	p.t.Helper()
+	r := response.Request // after redirects
 	route, parameters, err := p.router.FindRoute(r)
 	if err != nil {
 		require.Contains(p.t, []int{http.StatusNotFound, http.StatusMethodNotAllowed}, response.StatusCode, "%s %s", r.Method, r.URL)
