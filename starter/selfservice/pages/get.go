@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"mobileid"
@@ -165,7 +166,7 @@ func (page *getProgressPage) describe() {
 		page.Done, page.Over = true, true
 	case page.Failure != nil:
 		page.Heading = "No mobile ID came of it"
-		page.Line = failureWords(page.Failure.Type)
+		page.Line = failureWords(page.Failure.Type, page.Phase)
 		page.Over = page.Phase == workflows.Closed
 	case page.Outcome == workflows.OutcomeCancelled || page.Outcome == workflows.OutcomeExpired:
 		page.Heading, page.Line, page.Over = "Nothing was changed", "Get mobile ID was cancelled, or never answered.", true
@@ -188,19 +189,27 @@ func (page *getProgressPage) describe() {
 	}
 }
 
-// failureWords are a failure in words for people.
-func failureWords(kind mobileid.FailureType) string {
+// failureWords are a failure in words for people. What was begun is gone when the
+// process is closed, and not before.
+func failureWords(kind mobileid.FailureType, phase workflows.Phase) string {
+	what, then := "Something did not fit together, so it was stopped.", "Start again, or ask the service desk."
 	switch kind {
 	case mobileid.FailureCancelled:
-		return "It was cancelled. Nothing is left behind."
+		what, then = "It was cancelled.", ""
 	case mobileid.FailurePhoneSilent:
-		return "Your phone did not answer in time. Nothing is left behind. Start again, and have the app ready."
+		what, then = "Your phone did not answer in time.", "Start again, and have the app ready."
 	case mobileid.FailurePhoneRefused:
-		return "The app on your phone declined. Nothing is left behind."
+		what, then = "The app on your phone declined.", ""
 	case mobileid.FailureMobileIDActive:
-		return "Another mobile ID of yours is still active. Lock it first."
+		what, then = "Another mobile ID of yours is still active.", "Lock it first."
 	}
-	return "Something did not fit together, so it was taken back. Nothing is left behind. Start again, or ask the service desk."
+	switch phase {
+	case workflows.Closed:
+		return strings.TrimSpace(what + " Nothing is left behind. " + then)
+	case workflows.NeedsOperator:
+		return what + " The service desk has to help to take back what was begun."
+	}
+	return what + " What was begun is being taken back."
 }
 
 func (p *Pages) getProgress(v *visit) {
