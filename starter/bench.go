@@ -47,7 +47,8 @@ their ratios is what counts.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.bench(cmd.Context(), o) },
 	}
-	temporalFlag(cmd, &o.temporal)
+	cmd.AddCommand(p.benchPagesCommand())
+	temporalFlag(cmd, &o.temporal, developmentServer)
 	cmd.Flags().IntVar(&o.rounds, "rounds", 5, "rounds of each")
 	cmd.Flags().IntVar(&o.waiting, "waiting", 10_000, "locks that wait while the worker's memory is read")
 	cmd.Flags().StringVar(&o.file, "file", "", "also write the report as JSON into this file, beside those of the other server")
@@ -90,27 +91,51 @@ func (p *program) benchWorkerCommand() *cobra.Command {
 	}
 }
 
-func (p *program) bench(ctx context.Context, o benchOptions) (err error) {
+// benchStack starts what is measured on.
+func (p *program) benchStack(ctx context.Context, temporal string, change func(*stack.Options)) (*stack.Stack, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	options := stack.Options{
-		Dir: benchDir, Starter: self, Progress: p.out, Fresh: true, Setup: p.setupStack,
-		CA:   map[string]any{"proof_wait": "0"}, // the wait for the next CRL is the CA's time, not ours
-		Lock: map[string]any{"notify": false},   // the no-op writes no mails
-	}
-	if err := p.findTemporal(ctx, &options, o.temporal); err != nil {
-		return err
+	options := stack.Options{Dir: benchDir, Starter: self, Progress: p.out, Fresh: true, Setup: p.setupStack}
+	if err := p.findTemporal(ctx, &options, temporal); err != nil {
+		return nil, err
 	}
 	if options.Worker, err = stack.FindWorker(ctx, defaultBin, p.out); err != nil {
-		return err
+		return nil, err
 	}
-	s, err := stack.Start(ctx, options)
+	change(&options)
+	return stack.Start(ctx, options)
+}
+
+// benchProcesses are those of a stack whose use is measured, by name.
+func benchProcesses(s *stack.Stack, names ...string) map[string]bench.Process {
+	processes := map[string]bench.Process{}
+	for _, name := range names {
+		if process, ok := s.Process(name); ok {
+			processes[name] = bench.Process{PID: process.Pid, Children: name == "postgres"} // which has a process per connection
+		}
+	}
+	return processes
+}
+
+// settleForLocks has the CA wait for nothing: the wait for the next CRL is its own
+// time, not ours. The no-op writes no mails, so locks write none.
+func settleForLocks(o *stack.Options) {
+	o.CA = map[string]any{"proof_wait": "0"}
+	o.Lock = map[string]any{"notify": false}
+}
+
+func (p *program) bench(ctx context.Context, o benchOptions) (err error) {
+	s, err := p.benchStack(ctx, o.temporal, settleForLocks)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	if err := s.Run("bench-worker", self, "bench-worker"); err != nil {
 		return err
 	}
@@ -139,15 +164,9 @@ func (p *program) measure(ctx context.Context, s *stack.Stack, o benchOptions) (
 	if err != nil {
 		return bench.Report{}, err
 	}
-	processes := map[string]bench.Process{}
-	for name, children := range map[string]bool{"worker": false, "bench-worker": false, "temporal": false, "devca": false, "postgres": true} {
-		if process, ok := s.Process(name); ok {
-			processes[name] = bench.Process{PID: process.Pid, Children: children}
-		}
-	}
 	report, err := bench.Run(ctx, bench.Options{
 		Temporal: temporal, Locks: starter.New(temporal, c.TaskQueue), TaskQueue: c.TaskQueue, NoOpQueue: benchQueue,
-		Seed: seed.mobileIDs, Owner: benchOwner, Processes: processes, Ready: s.MeasureWorkerStart,
+		Seed: seed.mobileIDs, Owner: benchOwner, Processes: benchProcesses(s, "worker", "bench-worker", "temporal", "devca", "postgres"), Ready: s.MeasureWorkerStart,
 		Rounds: o.rounds, Waiting: o.waiting, Out: p.out,
 	})
 	report.Server, report.Durability = s.Describe()
@@ -200,22 +219,31 @@ func (s *seeder) mobileIDs(ctx context.Context, n int, waiting bool) ([]string, 
 		number := s.made
 		ids[i] = fmt.Sprintf("bench-%d", number)
 		group.Go(func() error {
-			m := mobileid.MobileID{ID: ids[i], Name: ids[i], Owner: mobileid.User{ID: benchOwner}, State: mobileid.Active}
+			var two []*x509.Certificate
 			for c := range 2 {
 				certificate, err := s.certificate(ctx, sample, waiting, int64(number)<<8|int64(c))
 				if err != nil {
 					return err
 				}
-				kept, err := mobileid.NewCertificate(certificate, mobileid.CertificateValid)
-				if err != nil {
-					return err
-				}
-				m.Certificates = append(m.Certificates, kept)
+				two = append(two, certificate)
 			}
-			return s.store.CreateMobileID(ctx, m)
+			return s.create(ctx, ids[i], benchOwner, two...)
 		})
 	}
 	return ids, group.Wait()
+}
+
+// create makes an active mobile ID.
+func (s *seeder) create(ctx context.Context, id, owner string, certificates ...*x509.Certificate) error {
+	m := mobileid.MobileID{ID: id, Name: id, Owner: mobileid.User{ID: owner}, State: mobileid.Active}
+	for _, certificate := range certificates {
+		kept, err := mobileid.NewCertificate(certificate, mobileid.CertificateValid)
+		if err != nil {
+			return err
+		}
+		m.Certificates = append(m.Certificates, kept)
+	}
+	return s.store.CreateMobileID(ctx, m)
 }
 
 func (s *seeder) certificate(ctx context.Context, sample *x509.Certificate, waiting bool, serial int64) (*x509.Certificate, error) {
@@ -227,8 +255,8 @@ func (s *seeder) certificate(ctx context.Context, sample *x509.Certificate, wait
 	return s.driver.Issue(ctx, s.csr, string(devca.ProfileAuthentication), 365)
 }
 
-// writeReport keeps the reports of other servers that stand in the file.
-func writeReport(file, server string, report bench.Report) error {
+// writeReport keeps the reports of other measurements that stand in the file.
+func writeReport(file, name string, report any) error {
 	all := map[string]json.RawMessage{}
 	if text, err := os.ReadFile(file); err == nil { //nolint:gosec // named on the command line
 		_ = json.Unmarshal(text, &all) // what is no report is replaced
@@ -237,7 +265,7 @@ func writeReport(file, server string, report bench.Report) error {
 	if err != nil {
 		return err
 	}
-	all[server] = own
+	all[name] = own
 	all["at"], _ = json.Marshal(time.Now().UTC().Truncate(time.Second))
 	text, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {

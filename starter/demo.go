@@ -94,7 +94,7 @@ does, in a private PostgreSQL server that is removed in the end.`,
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", defaultDir, "folder of all state")
-	temporalFlag(cmd, &temporal)
+	temporalFlag(cmd, &temporal, developmentServer)
 	cmd.Flags().IntVar(&workers, "workers", 1, "how many workers")
 	return cmd
 }
@@ -105,8 +105,8 @@ const (
 	postgresServer    = "postgres"
 )
 
-func temporalFlag(cmd *cobra.Command, server *string) {
-	cmd.Flags().StringVar(server, "temporal", developmentServer, developmentServer+" (its server, SQLite) or "+postgresServer+" (the production server)")
+func temporalFlag(cmd *cobra.Command, server *string, by string) {
+	cmd.Flags().StringVar(server, "temporal", by, developmentServer+" (its server, SQLite) or "+postgresServer+" (the production server)")
 }
 
 // findTemporal finds the programs of the server that --temporal names.

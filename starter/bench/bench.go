@@ -5,7 +5,6 @@
 package bench
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,12 +89,6 @@ type Latency struct {
 	Ratio      float64     `json:"ratio"`      // of the medians of locked, the median of the rounds
 }
 
-// Percentiles of a duration, in nanoseconds.
-type Percentiles struct {
-	P50 time.Duration `json:"p50"`
-	P99 time.Duration `json:"p99"`
-}
-
 // Cost is what one run costs.
 type Cost struct {
 	Events      int64                    `json:"events"`
@@ -149,7 +142,7 @@ func (b *bench) ready(ctx context.Context) error {
 		}
 		all = append(all, took)
 	}
-	b.report.Ready = median(all)
+	b.report.Ready = Median(all)
 	return nil
 }
 
@@ -172,7 +165,7 @@ type round struct {
 
 // measure runs a round and takes what it used.
 func (b *bench) measure(runs int, act func() error) (round, error) {
-	before, err := b.used()
+	before, err := Used(b.Processes)
 	if err != nil {
 		return round{}, err
 	}
@@ -181,23 +174,11 @@ func (b *bench) measure(runs int, act func() error) (round, error) {
 		return round{}, err
 	}
 	took := time.Since(start)
-	after, err := b.used()
+	after, err := Used(b.Processes)
 	for name := range after {
 		after[name] = (after[name] - before[name]) / time.Duration(runs)
 	}
 	return round{perSecond: float64(runs) / took.Seconds(), cpu: after}, err
-}
-
-func (b *bench) used() (map[string]time.Duration, error) {
-	used := map[string]time.Duration{}
-	for name, p := range b.Processes {
-		t, err := cpu(p.PID, p.Children)
-		if err != nil {
-			return nil, err
-		}
-		used[name] = t
-	}
-	return used, nil
 }
 
 // locks runs a confirmed lock of each mobile ID to its end.
@@ -258,7 +239,7 @@ func (b *bench) throughput(ctx context.Context) error {
 			ratios = append(ratios, lock.perSecond/noOp.perSecond)
 			lockCPU, noOpCPU = append(lockCPU, lock.cpu), append(noOpCPU, noOp.cpu)
 		}
-		b.report.Throughput = append(b.report.Throughput, Throughput{size.atOnce, median(locks), median(noOps), median(ratios)})
+		b.report.Throughput = append(b.report.Throughput, Throughput{size.atOnce, Median(locks), Median(noOps), Median(ratios)})
 		if size.atOnce != 20 {
 			continue
 		}
@@ -288,7 +269,7 @@ func (b *bench) cost(ctx context.Context, id string, rounds []map[string]time.Du
 		for _, round := range rounds {
 			all = append(all, round[name])
 		}
-		c.CPU[name] = median(all)
+		c.CPU[name] = Median(all)
 	}
 	return c, nil
 }
@@ -362,11 +343,11 @@ func (b *bench) latency(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", way.name, err)
 			}
-			ratios = append(ratios, float64(median(one.locked))/float64(median(one.noOp)))
+			ratios = append(ratios, float64(Median(one.locked))/float64(Median(one.noOp)))
 			all.locked, all.revoked, all.noOp = append(all.locked, one.locked...), append(all.revoked, one.revoked...), append(all.noOp, one.noOp...)
 		}
 		b.report.Latency = append(b.report.Latency, Latency{
-			WayIn: way.name, Locked: percentiles(all.locked), AllRevoked: percentiles(all.revoked), NoOp: percentiles(all.noOp), Ratio: median(ratios),
+			WayIn: way.name, Locked: PercentilesOf(all.locked), AllRevoked: PercentilesOf(all.revoked), NoOp: PercentilesOf(all.noOp), Ratio: Median(ratios),
 		})
 	}
 	return nil
@@ -518,14 +499,4 @@ func atATime(ctx context.Context, n, atOnce int, call func(ctx context.Context, 
 	}
 	group.Wait()
 	return context.Cause(ctx)
-}
-
-func median[T cmp.Ordered](all []T) T {
-	sorted := slices.Sorted(slices.Values(all))
-	return sorted[len(sorted)/2]
-}
-
-func percentiles(all []time.Duration) Percentiles {
-	sorted := slices.Sorted(slices.Values(all))
-	return Percentiles{P50: sorted[len(sorted)/2], P99: sorted[(len(sorted)*99-1)/100]}
 }

@@ -14,6 +14,19 @@ import (
 // (sysconf(_SC_CLK_TCK)).
 const ticksPerSecond = 100
 
+// Used is the processor time that each process has used until now.
+func Used(processes map[string]Process) (map[string]time.Duration, error) {
+	used := map[string]time.Duration{}
+	for name, p := range processes {
+		t, err := cpu(p.PID, p.Children)
+		if err != nil {
+			return nil, err
+		}
+		used[name] = t
+	}
+	return used, nil
+}
+
 // cpu returns the processor time that a process and those of its children that
 // have ended used until now. With children it counts living ones too: PostgreSQL
 // has a process per connection.

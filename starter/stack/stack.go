@@ -49,8 +49,9 @@ type Options struct {
 	Cluster *Cluster
 	// CA are further settings of the CA.
 	CA map[string]any
-	// Get and Lock are further settings of Get mobile ID and of Lock mobile ID.
-	Get, Lock map[string]any
+	// Get and Lock are further settings of Get mobile ID and of Lock mobile ID, and
+	// ServeSettings of Self-Service.
+	Get, Lock, ServeSettings map[string]any
 	// Sections are further sections of the configuration.
 	Sections map[string]any
 	// Serve runs Self-Service, too.
@@ -312,6 +313,8 @@ func (s *Stack) WriteConfig() error {
 	maps.Copy(get, s.options.Get)
 	lock := map[string]any{}
 	maps.Copy(lock, s.options.Lock)
+	serve := map[string]any{"address": s.serveAddress, "metrics_address": s.MetricsAddress, "form_key_file": filepath.Join(s.Dir, "serve.key")}
+	maps.Copy(serve, s.options.ServeSettings)
 	sections := map[string]any{
 		"store": s.store(),
 		"audit": map[string]any{"key_file": filepath.Join(s.Dir, "audit.key"), "checkpoint_dir": filepath.Join(s.Dir, "checkpoints")},
@@ -319,7 +322,7 @@ func (s *Stack) WriteConfig() error {
 		"mail":  map[string]any{"folder": filepath.Join(s.Dir, "mail")},
 		"get":   get,
 		"lock":  lock,
-		"serve": map[string]any{"address": s.serveAddress, "metrics_address": s.MetricsAddress, "form_key_file": filepath.Join(s.Dir, "serve.key")},
+		"serve": serve,
 		"messaging": map[string]any{
 			"url": s.Messaging.URL, "client_id": embedded.ClientID, "api_key_file": filepath.Join(messaging, embedded.APIKeyFile),
 			"server_ca_file": filepath.Join(messaging, embedded.ServerCAFile), "attestation_file": filepath.Join(messaging, embedded.AttestationKeysFile),
