@@ -125,10 +125,16 @@ func (d *Demo) prepare(ctx context.Context, p person) error {
 
 // Add makes one more user of Self-Service with a mobile ID, after Prepare.
 func (d *Demo) Add(ctx context.Context, userID, name, mobileID string) error {
+	return errors.Join(d.AddMobileID(ctx, userID, name, mobileID), d.putPassword(ctx, userID))
+}
+
+// AddMobileID makes one more mobile ID, after Prepare, and its owner if there is none,
+// who has no password.
+func (d *Demo) AddMobileID(ctx context.Context, userID, name, mobileID string) error {
 	if err := d.prepare(ctx, person{id: userID, name: name, mobileID: mobileID}); err != nil {
 		return fmt.Errorf("add %s: %w", mobileID, err)
 	}
-	return d.putPassword(ctx, userID)
+	return nil
 }
 
 // Password is the password of all users of the demo, at Self-Service.

@@ -159,6 +159,17 @@ func (d *Demo) look(ctx context.Context, c mobileid.Certificate, list map[string
 	return seen, err
 }
 
+// CheckLocked reads the three end states of a mobile ID back from the store, the CRL
+// and OCSP. The error is every difference.
+func (d *Demo) CheckLocked(ctx context.Context, id string) error {
+	return d.checkMobileID(ctx, id, wanted(true))
+}
+
+// CheckActive is CheckLocked for one that nobody has touched.
+func (d *Demo) CheckActive(ctx context.Context, id string) error {
+	return d.checkMobileID(ctx, id, wanted(false))
+}
+
 // checkMobileID reads the end states of one mobile ID, and returns every
 // difference.
 func (d *Demo) checkMobileID(ctx context.Context, id string, want endStates) error {

@@ -41,7 +41,7 @@ func byAPI(t *testing.T, in *installation) {
 	}).Serialize()
 	require.NoError(t, err)
 	withAPI := *in
-	withAPI.config.Serve.API.Audience, withAPI.config.Serve.OpenID.Issuer = "mobile-id-api", provider.URL
+	withAPI.Config.Serve.API.Audience, withAPI.Config.Serve.OpenID.Issuer = "mobile-id-api", provider.URL
 	url, _ := withAPI.another(t)
 
 	call := func(method, path, body string) (int, string) {

@@ -57,6 +57,12 @@ func Start() (*Server, error) {
 	return newServer(programs)
 }
 
+// Installed reports that the programs are there.
+func Installed() bool {
+	_, err := findPrograms()
+	return err == nil
+}
+
 // CreateDatabase creates an empty database: see URL.
 func (s *Server) CreateDatabase(ctx context.Context, name string) error {
 	return s.admin(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
