@@ -13,6 +13,7 @@ import (
 	"mobileid"
 	"mobileid/starter/client"
 	"mobileid/starter/stack"
+	"mobileid/starter/stack/stacktest"
 	"mobileid/workflows"
 )
 
@@ -24,7 +25,7 @@ const clients = 16
 // answers nobody, so that each fault meets locks that have their Next and are not done.
 // Some more are decided during the fault.
 func TestLocksUnderFaults(t *testing.T) {
-	in := start(t, stack.Options{Workers: 2, Get: map[string]any{"key_types": []string{"EC-P-256"}}})
+	in := start(t, stacktest.Build(t), stack.Options{Workers: 2, Get: map[string]any{"key_types": []string{"EC-P-256"}}})
 	second := stack.Worker + "-2"
 	faults := []struct {
 		name string

@@ -35,8 +35,8 @@ type installation struct {
 	programs stacktest.Programs
 }
 
-// start starts the cluster, or skips the test where a part is missing.
-func start(t *testing.T, options stack.Options) *installation {
+// start starts the cluster from programs, or skips the test where a part is missing.
+func start(t *testing.T, programs stacktest.Programs, options stack.Options) *installation {
 	t.Helper()
 	cluster, err := stack.FindCluster(stacktest.Bin(t))
 	if err != nil {
@@ -45,7 +45,6 @@ func start(t *testing.T, options stack.Options) *installation {
 	if !postgres.Installed() {
 		t.Skip(postgres.ErrMissing)
 	}
-	programs := stacktest.Build(t)
 	options.Cluster = cluster
 	if options.CA == nil {
 		options.CA = map[string]any{}

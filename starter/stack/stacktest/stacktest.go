@@ -32,8 +32,13 @@ type Programs struct {
 }
 
 // Build builds the programs, and finds the temporal program or skips the test.
-// Flags go to 'go build'.
-func Build(t *testing.T, flags ...string) Programs {
+func Build(t *testing.T) Programs {
+	t.Helper()
+	return BuildFrom(t, Root(t))
+}
+
+// BuildFrom is Build from another state of the sources.
+func BuildFrom(t *testing.T, root string) Programs {
 	t.Helper()
 	temporal, err := exec.LookPath("temporal")
 	if err != nil {
@@ -43,8 +48,10 @@ func Build(t *testing.T, flags ...string) Programs {
 		t.Skip("the temporal program is missing: run 'make tools'")
 	}
 	dir := t.TempDir()
-	args := append(append([]string{"build", "-o", dir}, flags...), "mobileid/starter", "mobileid/worker")
-	output, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput() //nolint:gosec // a test's own arguments
+	// Without the folder in it, so that what is built once need not be built again.
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", dir, "mobileid/starter", "mobileid/worker")
+	build.Dir = root
+	output, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", output)
 	return Programs{Starter: filepath.Join(dir, "starter"), Worker: filepath.Join(dir, "worker"), Temporal: temporal}
 }
