@@ -26,6 +26,7 @@ type Activities struct {
 	Get      *Get // nil where Get mobile ID is not configured
 
 	Unfinished UnfinishedFinder // for reconciliation; nil where only CAs are served
+	Overdue    OverdueTeller    // nil where only CAs are served
 }
 
 // Settings are what the configuration says about every lock.
@@ -33,6 +34,7 @@ type Settings struct {
 	Deadline   time.Duration   // for Next or Cancel
 	Reason     mobileid.Reason // where nobody gives one
 	Attributes AttributeSettings
+	Overdue    []time.Duration // after which operators are told of a lock, in their order
 }
 
 // AttributeSettings says which search attributes are set. Attributes are never
@@ -67,6 +69,7 @@ func (a *Activities) Register(registry worker.ActivityRegistry) {
 		ValidateGetName:      a.ValidateGet,
 		FindUnfinishedName:   a.FindUnfinished,
 		FindEndedName:        a.FindEnded,
+		WarnOverdueName:      a.WarnOverdue,
 	} {
 		registry.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
 	}

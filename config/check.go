@@ -44,9 +44,7 @@ func (c Config) check(f *Faults) {
 	if err := mobileid.CheckLockReason(mobileid.Reason(c.Lock.Reason), true); err != nil || c.Lock.Reason == "" {
 		f.add("lock.reason", "is not a reason that a lock may send: "+c.Lock.Reason)
 	}
-	if _, err := c.Lock.OverdueAfter(); err != nil {
-		f.add("lock.overdue", err.Error())
-	}
+	c.checkOverdue(f)
 	oneOf(f, "search_attributes.user", c.SearchAttributes.User, "plain", "hashed", "off")
 	if c.SearchAttributes.User == "hashed" {
 		required(f, "search_attributes.hash_key_file", c.SearchAttributes.HashKeyFile)

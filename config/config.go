@@ -76,6 +76,9 @@ type Lock struct {
 	Reason   string        `mapstructure:"reason" doc:"RFC 5280 reason where nobody gives one"`
 	Overdue  []string      `mapstructure:"overdue" doc:"how long after Next a lock that is not finished counts as overdue, one step after the other"`
 	Notify   bool          `mapstructure:"notify" doc:"mail the owner, at every address, when a lock is requested and when it is finished"`
+
+	OverdueMail  []string      `mapstructure:"overdue_mail" doc:"addresses of operators, who are mailed once per lock and step of overdue; empty: nobody is. Needs search attributes"`
+	OverdueEvery time.Duration `mapstructure:"overdue_every" doc:"how often overdue locks are looked for, by a schedule that 'starter setup' writes if there is an address"`
 }
 
 // Reconciliation says when what was left unfinished is looked for.
@@ -177,7 +180,7 @@ func Default() Config {
 		TaskQueue:        "mobile-id",
 		Store:            Store{Driver: "sqlite", DSN: ".dev/im.db"},
 		Audit:            Audit{KeyFile: ".dev/audit.key", CheckpointDir: ".dev/checkpoints", CheckpointEvery: 24 * time.Hour},
-		Lock:             Lock{Deadline: 2 * time.Hour, Reason: "unspecified", Notify: true, Overdue: []string{"15m", "4h", "12h", "24h"}},
+		Lock:             Lock{Deadline: 2 * time.Hour, Reason: "unspecified", Notify: true, Overdue: []string{"15m", "4h", "12h", "24h"}, OverdueMail: []string{}, OverdueEvery: 5 * time.Minute},
 		SearchAttributes: SearchAttributes{Enabled: true, User: "plain"},
 		Get:              defaultGet(),
 		Messaging:        Messaging{CallTimeout: 10 * time.Second},

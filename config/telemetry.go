@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/mail"
 	"net/url"
 	"time"
 )
@@ -41,3 +42,33 @@ func (l Lock) OverdueAfter() ([]time.Duration, error) {
 	}
 	return steps, nil
 }
+
+func (c Config) checkOverdue(f *Faults) {
+	steps, err := c.Lock.OverdueAfter()
+	if err != nil {
+		f.add("lock.overdue", err.Error())
+	}
+	if len(c.Lock.OverdueMail) == 0 {
+		return
+	}
+	if !c.SearchAttributes.Enabled {
+		f.add("lock.overdue_mail", "needs search_attributes.enabled: without them overdue locks cannot be found")
+	}
+	if len(c.Lock.OverdueMail) > maxOperators {
+		f.add("lock.overdue_mail", fmt.Sprintf("has more than %d addresses: give a list of the mail server's", maxOperators))
+	}
+	for _, address := range c.Lock.OverdueMail {
+		if parsed, err := mail.ParseAddress(address); err != nil || parsed.Address != address {
+			f.add("lock.overdue_mail", fmt.Sprintf("has %q, which is no address", address))
+		}
+	}
+	switch {
+	case c.Lock.OverdueEvery < time.Minute:
+		f.add("lock.overdue_every", "must be at least 1m")
+	case len(steps) > 0 && c.Lock.OverdueEvery > steps[0]:
+		f.add("lock.overdue_every", "must not be longer than the first step of lock.overdue")
+	}
+}
+
+// maxOperators is how many addresses one warning goes to.
+const maxOperators = 20

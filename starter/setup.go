@@ -19,7 +19,7 @@ func (p *program) setupCommand() *cobra.Command {
 		Short: "Make the store's schema, the keys, and the search attributes",
 		Long: `Setup brings everything to where the worker can start: the audit key (made if it
 is missing), the schema of Identity Manager's store, and the search attributes and
-the schedule of reconciliations in Temporal. It can be run again at any time: what is there is kept.`,
+the schedules of reconciliations and of warnings in Temporal. It can be run again at any time: what is there is kept.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.config()
@@ -59,6 +59,15 @@ func setup(ctx context.Context, p *program, c config.Config) ([]string, error) {
 	}
 	scheduled, err := workflows.ScheduleReconciliation(ctx, temporal, c.TaskQueue, c.Reconciliation.Every,
 		workflows.ReconcileRequest{MinAge: c.Reconciliation.MinAge})
+	if err != nil {
+		return done, err
+	}
+	done = append(done, scheduled)
+	every := c.Lock.OverdueEvery
+	if len(c.Lock.OverdueMail) == 0 {
+		every = 0 // nobody wants to know
+	}
+	scheduled, err = workflows.ScheduleOverdue(ctx, temporal, c.TaskQueue, every)
 	if err != nil {
 		return done, err
 	}

@@ -170,8 +170,9 @@ func settings(c config.Config) (activities.Settings, error) {
 			User:    activities.UserAttribute(c.SearchAttributes.User),
 		},
 	}
-	if s.Attributes.User != activities.UserHashed {
-		return s, nil
+	var err error
+	if s.Overdue, err = c.Lock.OverdueAfter(); err != nil || s.Attributes.User != activities.UserHashed {
+		return s, err
 	}
 	key, err := config.ReadKey("search_attributes.hash_key_file", c.SearchAttributes.HashKeyFile)
 	s.Attributes.HashKey = key
@@ -291,7 +292,7 @@ func (w worker) pollers(fatal func(error)) map[string]sdkworker.Worker {
 	a := &activities.Activities{CAs: w.cas, Settings: w.settings}
 	polling := map[string]sdkworker.Worker{}
 	if w.store != nil {
-		a.IM, a.Get, a.Unfinished = w.store, w.get, w.store
+		a.IM, a.Get, a.Unfinished, a.Overdue = w.store, w.get, w.store, w.store
 		processes := sdkworker.New(w.temporal, w.config.TaskQueue, options)
 		workflows.Register(processes)
 		a.Register(processes)

@@ -11,4 +11,5 @@ func Register(registry worker.WorkflowRegistry) {
 	registry.RegisterWorkflowWithOptions(GetMobileID, workflow.RegisterOptions{Name: Get})
 	registry.RegisterWorkflowWithOptions(LockMobileIDForOperator, workflow.RegisterOptions{Name: LockForOperator})
 	registry.RegisterWorkflowWithOptions(Reconcile, workflow.RegisterOptions{Name: Reconciliation})
+	registry.RegisterWorkflowWithOptions(WarnOfOverdue, workflow.RegisterOptions{Name: Overdue})
 }

@@ -20,7 +20,7 @@ func Configured(ctx context.Context, c config.Config, change ...func(*Options)) 
 	}
 	options := Options{
 		Driver: c.Store.Driver, DSN: dsn, AuditKey: key,
-		Notices: Notices{Lock: c.Lock.Notify, Get: c.Get.Notify, QR: c.Get.QR == config.QRByEmail},
+		Notices: Notices{Lock: c.Lock.Notify, Get: c.Get.Notify, QR: c.Get.QR == config.QRByEmail, Operators: c.Lock.OverdueMail},
 	}
 	for _, f := range change {
 		f(&options)

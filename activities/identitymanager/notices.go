@@ -16,6 +16,8 @@ type Notices struct {
 	Lock bool // to the owner, when a lock is requested and when it is finished
 	Get  bool // to the user, when a Get mobile ID has succeeded or failed
 	QR   bool // the QR code of a Get, to the main address
+	// Operators are the addresses that are told of locks that take too long.
+	Operators []string
 }
 
 // NoticeKind says what a notice is about. The kinds are those of package mail.
@@ -28,6 +30,7 @@ const (
 	NoticeGetFinished   NoticeKind = "getFinished"
 	NoticeGetFailed     NoticeKind = "getFailed"
 	NoticeQR            NoticeKind = "getQR"
+	NoticeLockOverdue   NoticeKind = "lockOverdue"
 )
 
 // NoticeFacts are what a notice tells, as it stood when it was written: each try of
@@ -54,6 +57,8 @@ type NoticeFacts struct {
 
 	// CommandID is of the command whose code a getQR shows.
 	CommandID string `json:"commandId,omitempty"`
+
+	Overdue *OverdueFacts `json:"overdue,omitempty"` // of a lockOverdue
 
 	// Certificates are those that the notice lists, with as much of each as it shows.
 	Certificates []mobileid.CertificateResult `json:"certificates,omitempty"`

@@ -163,9 +163,9 @@ func dump(t testing.TB, s *Store) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}
 	for _, table := range []string{"users", "user_roles", "user_emails", "mobile_ids", "certificates", "audit", "audit_heads",
-		"grants", "provisionings", "messages", "outbox", "sessions", "passwords", "sign_in_tries"} {
+		"grants", "provisionings", "messages", "outbox", "sessions", "passwords", "sign_in_tries", "overdue_warnings", "crls", "comparisons"} {
 		order := " ORDER BY 1, 2"
-		if table == "certificates" {
+		if table == "certificates" || table == "overdue_warnings" || table == "crls" {
 			order += ", 3"
 		}
 		rows, err := s.read.QueryContext(t.Context(), "SELECT * FROM "+table+order)

@@ -36,6 +36,7 @@ func init() {
 	for kind, file := range map[Kind]string{
 		KindLockRequested: "lock_requested", KindLockFinished: "lock_finished",
 		KindGetFinished: "get_finished", KindGetFailed: "get_failed", KindGetQR: "get_qr",
+		KindLockOverdue: "lock_overdue",
 	} {
 		texts[kind] = template.Must(template.New("").Funcs(functions).Option("missingkey=error").
 			ParseFS(templateFiles, "templates/partials.txt", "templates/"+file+".txt"))

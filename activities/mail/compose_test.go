@@ -87,6 +87,12 @@ func letters(t testing.TB) map[string]mail.Letter {
 		"get_qr_full":             mail.GetQR{About: full, PNG: qr(t), ValidUntil: step(60), App: "Smart ID"},
 		"get_qr_minimal":          mail.GetQR{About: minimal, PNG: qr(t)},
 		"get_qr_hostile":          mail.GetQR{About: evil, PNG: qr(t), App: hostile},
+		"lock_overdue_full": mail.LockOverdue{Threshold: 4 * time.Hour, SeenAt: step(250), More: 3, Locks: []mobileid.OverdueLock{
+			{MobileID: "mid-1001", RequestedAt: at, Phase: "needsOperator", NeedsOperator: true, Why: "devca refuses: no such certificate"},
+			{MobileID: "mid-1002", RequestedAt: step(1), Phase: "revoking", Why: "CAUnavailable: connection refused (try 31)"},
+		}},
+		"lock_overdue_minimal": mail.LockOverdue{Threshold: 15 * time.Minute, SeenAt: step(16), Locks: []mobileid.OverdueLock{{MobileID: "mid-1001", RequestedAt: at}}},
+		"lock_overdue_hostile": mail.LockOverdue{Threshold: 90 * time.Second, SeenAt: step(2), Locks: []mobileid.OverdueLock{{MobileID: hostile, RequestedAt: at, Phase: hostile, Why: hostile}}},
 	}
 }
 
@@ -217,6 +223,9 @@ func TestLettersRefused(t *testing.T) {
 		{"valid for ever", "valid until", mail.GetFinished{About: about, DecidedBy: mail.ByOwner, ActiveAt: at}},
 		{"not failed", "failed at", mail.GetFailed{About: about}},
 		{"no QR", "QR", mail.GetQR{About: about}},
+		{"no locks", "locks", mail.LockOverdue{Threshold: time.Minute, SeenAt: at}},
+		{"no threshold", "threshold", mail.LockOverdue{SeenAt: at, Locks: []mobileid.OverdueLock{{}}}},
+		{"not seen", "seen at", mail.LockOverdue{Threshold: time.Minute, Locks: []mobileid.OverdueLock{{}}}},
 		{"no PNG", "QR", mail.GetQR{About: about, PNG: []byte("GIF89a")}},
 		{"a huge file", "QR", mail.GetQR{About: about, PNG: append(qr(t), make([]byte, 256<<10)...)}},
 		{"a huge image", "QR", mail.GetQR{About: about, PNG: hugePNG(t)}},

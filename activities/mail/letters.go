@@ -19,10 +19,11 @@ const (
 	KindGetFinished   Kind = "getFinished"
 	KindGetFailed     Kind = "getFailed"
 	KindGetQR         Kind = "getQR"
+	KindLockOverdue   Kind = "lockOverdue"
 )
 
 // Letter is what a message says: a [LockRequested], [LockFinished], [GetFinished],
-// [GetFailed] or [GetQR]. Names in it are shown as they are, without line ends and other
+// [GetFailed], [GetQR] or, to operators, [LockOverdue]. Names in it are shown as they are, without line ends and other
 // control characters, and cut where they are very long: a message about a lock must
 // arrive whatever somebody's name is.
 type Letter interface {

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"mobileid"
@@ -60,6 +61,11 @@ func (s *Sender) letter(ctx context.Context, n identitymanager.Notice) (mail.Let
 			return nil, &mail.Error{Failure: mail.Invalid, Op: "write " + string(n.Kind), Err: err}
 		}
 		return mail.GetQR{About: about, PNG: picture, ValidUntil: provisioning.ExpiresAt}, nil
+	case identitymanager.NoticeLockOverdue:
+		if facts.Overdue == nil {
+			return nil, &mail.Error{Failure: mail.Invalid, Op: "write " + string(n.Kind), Err: errors.New("it tells of no lock")}
+		}
+		return mail.LockOverdue{Threshold: facts.Overdue.Threshold, SeenAt: n.CreatedAt, Locks: facts.Overdue.Locks, More: facts.Overdue.More}, nil
 	}
 	// A later version knows it, and its workers run beside this one while it is rolled out.
 	return nil, fmt.Errorf("kind %q is not known to this version", n.Kind)
