@@ -1,5 +1,7 @@
 package mobileid
 
+import "time"
+
 // Unfinished is a mobile ID that a process has left between two states, as far as
 // Identity Manager can tell: a process may still be at it.
 type Unfinished struct {
@@ -24,4 +26,18 @@ const (
 	ProblemNotLocked Problem = "notLocked"
 	// ProblemNeverActive is one that a Get mobile ID registered, and left so.
 	ProblemNeverActive Problem = "neverActive"
+	// ProblemForgotten is one with a certificate that is revoked in Identity Manager and
+	// not at its CA: the CA was restored from a backup, or was believed too early.
+	ProblemForgotten Problem = "forgottenByCA"
 )
+
+// KnownCertificate is a certificate with what Identity Manager knows of the mobile ID
+// that it is of.
+type KnownCertificate struct {
+	Certificate
+	RevokedAt     time.Time // on hold or revoked: the CA's date; zero if it is not known
+	Reason        Reason    // the same
+	MobileID      string
+	Owner         string // the id of the user
+	MobileIDState State
+}

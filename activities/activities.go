@@ -27,6 +27,9 @@ type Activities struct {
 
 	Unfinished UnfinishedFinder // for reconciliation; nil where only CAs are served
 	Overdue    OverdueTeller    // nil where only CAs are served
+	Revoked    RevokedFinder    // for reconciliation; nil where only CAs are served
+	// Compared is told what a comparison with a CA came to; nil: nobody is.
+	Compared func(Comparison)
 }
 
 // Settings are what the configuration says about every lock.
@@ -70,6 +73,7 @@ func (a *Activities) Register(registry worker.ActivityRegistry) {
 		FindUnfinishedName:   a.FindUnfinished,
 		FindEndedName:        a.FindEnded,
 		WarnOverdueName:      a.WarnOverdue,
+		CompareRevokedName:   a.CompareRevoked,
 	} {
 		registry.RegisterActivityWithOptions(function, activity.RegisterOptions{Name: name})
 	}

@@ -22,8 +22,9 @@ func (p *program) reconcileCommand() *cobra.Command {
 		Long: `Reconcile looks for mobile IDs that a process has left between two states, because
 somebody terminated it or a database was restored: locked ones with a certificate
 that is not revoked, ones that are not locked although their lock has ended after
-Next, and ones that a Get has registered and left. It starts what finishes them. A
-schedule does the same, see reconciliation.every.
+Next, and ones that a Get has registered and left. It also looks what is revoked here
+up at its CA, which may have been restored from a backup. It starts what finishes
+them. A schedule does the same, see reconciliation.every.
 
 With --dry-run it only shows what it has found.
 
@@ -78,6 +79,11 @@ func (p *program) printReconciliation(result workflows.ReconcileResult) error {
 	}
 	if result.EndedUnknown {
 		fmt.Fprintln(p.err, "Locks that have ended after Next were not looked for: the search attributes are not registered.")
+	}
+	for _, c := range result.Compared {
+		if c.Problem != "" {
+			fmt.Fprintf(p.err, "Not all that is revoked could be looked up at %s: %s\n", c.CA, c.Problem)
+		}
 	}
 	if len(result.Findings) == 0 {
 		fmt.Fprintln(p.out, "Nothing is unfinished.")

@@ -26,9 +26,10 @@ var callBounds = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 // Metrics are what a worker measures. They are safe for concurrent use.
 type Metrics struct {
 	exported
-	stages  metric.Float64Histogram
-	answers metric.Int64Counter
-	calls   metric.Float64Histogram
+	stages   metric.Float64Histogram
+	answers  metric.Int64Counter
+	calls    metric.Float64Histogram
+	compared metric.Int64Counter
 }
 
 // NewMetrics makes the metrics of a worker. What goes wrong with them later is
@@ -39,7 +40,7 @@ func NewMetrics(log *slog.Logger) (*Metrics, error) {
 		return nil, err
 	}
 	m := &Metrics{exported: program}
-	var stagesErr, answersErr, callsErr error
+	var stagesErr, answersErr, callsErr, comparedErr error
 	m.stages, stagesErr = m.meter.Float64Histogram("mobileid_lock_stage", metric.WithUnit("s"),
 		metric.WithDescription("Time from Next until a lock came to a stage, once per lock and stage."),
 		metric.WithExplicitBucketBoundaries(stageBounds...))
@@ -48,7 +49,9 @@ func NewMetrics(log *slog.Logger) (*Metrics, error) {
 	m.calls, callsErr = m.meter.Float64Histogram("mobileid_ca_call", metric.WithUnit("s"),
 		metric.WithDescription("Time that calls about certificates took, whatever came of them."),
 		metric.WithExplicitBucketBoundaries(callBounds...))
-	return m, errors.Join(stagesErr, answersErr, callsErr)
+	m.compared, comparedErr = m.meter.Int64Counter("mobileid_ca_compared",
+		metric.WithDescription("Certificates that are revoked in Identity Manager and were looked up at their CA by reconciliation, by what it says."))
+	return m, errors.Join(stagesErr, answersErr, callsErr, comparedErr)
 }
 
 // Reached takes up that a lock has come to a stage.
@@ -56,11 +59,20 @@ func (m *Metrics) Reached(milestone identitymanager.Milestone) {
 	m.stages.Record(context.Background(), milestone.After.Seconds(), metric.WithAttributes(attribute.String("stage", string(milestone.Stage))))
 }
 
+// Compared takes up what reconciliation found when it looked certificates up at their
+// CA: how many, by verdict.
+func (m *Metrics) Compared(ca string, verdicts map[string]int) {
+	for verdict, n := range verdicts {
+		m.compared.Add(context.Background(), int64(n), metric.WithAttributes(attribute.String("ca", ca), attribute.String("verdict", verdict)))
+	}
+}
+
 // Calls makes the observer of calls to CAs. It measures them, and each call is a span
 // of the trace that it belongs to. The kinds of errors of the named CAs are there from
 // the start: Prometheus does not see the rise of a counter that was not there before.
 func (m *Metrics) Calls(ctx context.Context, cas []string) ca.Observer {
 	for _, name := range cas {
+		m.Compared(name, map[string]int{string(ca.StillRevoked): 0, string(ca.Forgotten): 0, string(ca.NotKnown): 0})
 		for _, call := range []ca.Call{ca.CallRevoke, ca.CallStatus} {
 			for _, kind := range ca.Kinds() {
 				m.answers.Add(ctx, 0, metric.WithAttributes(answerLabels(name, call, string(kind))...))

@@ -292,7 +292,8 @@ func (w worker) pollers(fatal func(error)) map[string]sdkworker.Worker {
 	a := &activities.Activities{CAs: w.cas, Settings: w.settings}
 	polling := map[string]sdkworker.Worker{}
 	if w.store != nil {
-		a.IM, a.Get, a.Unfinished, a.Overdue = w.store, w.get, w.store, w.store
+		a.IM, a.Get, a.Unfinished, a.Overdue, a.Revoked = w.store, w.get, w.store, w.store, w.store
+		a.Compared = w.compared
 		processes := sdkworker.New(w.temporal, w.config.TaskQueue, options)
 		workflows.Register(processes)
 		a.Register(processes)

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 	"golang.org/x/sync/errgroup"
 
+	"mobileid/activities"
 	"mobileid/activities/ca"
 	"mobileid/telemetry"
 	"mobileid/workflows"
@@ -155,6 +156,13 @@ func (w worker) observe(cas *caWatch) error {
 		return err
 	}
 	return w.metrics.ObserveLocks(counter.count)
+}
+
+// compared tells the metrics what a comparison with a CA came to.
+func (w worker) compared(c activities.Comparison) {
+	w.metrics.Compared(c.CA, map[string]int{
+		string(ca.StillRevoked): c.Checked - c.Forgotten - c.Unknown, string(ca.Forgotten): c.Forgotten, string(ca.NotKnown): c.Unknown,
+	})
 }
 
 // names are those of the configured CAs.

@@ -176,7 +176,7 @@ func (i *installation) startWorker(more ...*ca.Authority) {
 
 func (i *installation) startWorkerWith(authorities *ca.Authorities) {
 	i.t.Helper()
-	a := &activities.Activities{IM: i.im, CAs: authorities, Settings: i.settings, Unfinished: i.store, Overdue: i.store, Get: i.get}
+	a := &activities.Activities{IM: i.im, CAs: authorities, Settings: i.settings, Unfinished: i.store, Overdue: i.store, Revoked: i.store, Get: i.get}
 	w := newWorker(i.temporal, i.queue, a)
 	require.NoError(i.t, w.Start())
 	i.worker = w

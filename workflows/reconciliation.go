@@ -47,6 +47,8 @@ type ReconcileResult struct {
 	// EndedUnknown reports that locks that have ended after Next were not looked for,
 	// because the search attributes are not registered.
 	EndedUnknown bool `json:"endedUnknown,omitempty"`
+	// Compared is what was looked up at each CA of what Identity Manager calls revoked.
+	Compared []activities.Comparison `json:"compared,omitempty"`
 }
 
 // Finding is one mobile ID that is not at its end, and what was done.
@@ -76,6 +78,10 @@ func Reconcile(ctx workflow.Context, request ReconcileRequest) (*ReconcileResult
 		return nil, err
 	}
 	if err := r.lookAtEnded(); err != nil {
+		return nil, err
+	}
+	// It comes last, so that what runs while it is deployed goes on with it.
+	if err := r.compareWithCAs(); err != nil {
 		return nil, err
 	}
 	return &r.result, nil
@@ -127,6 +133,25 @@ func (r *reconciliation) lookAtEnded() error {
 	return nil
 }
 
+// compareWithCAs finds what is revoked in Identity Manager and not at its CA.
+func (r *reconciliation) compareWithCAs() error {
+	in := activities.CompareRevokedInput{LockPrefix: LockWorkflowID(""), Limit: reconcilePage}
+	for number := 1; !r.result.More; number++ {
+		var found activities.CompareRevokedResult
+		if err := r.find(fmt.Sprintf("compare/%d", number), "Look up what is revoked at its CA", activities.CompareRevokedName, in, &found); err != nil {
+			return err
+		}
+		if found.CA != "" {
+			r.result.Compared = append(r.result.Compared, found.Comparison)
+		}
+		if full := r.takeOn(found.Found); full || found.Next == "" {
+			return nil
+		}
+		in.CA = found.Next
+	}
+	return nil
+}
+
 // endedQuery finds locks with Next that have ended, in whatever way.
 func endedQuery() string {
 	return fmt.Sprintf("WorkflowType IN ('%s', '%s') AND ExecutionStatus IN ('Completed', 'Terminated', 'Failed', 'TimedOut', 'Canceled') AND %s > '1970-01-01T00:00:00Z'",
@@ -155,8 +180,11 @@ func (r *reconciliation) takeOn(found []activities.FoundUnfinished) (full bool) 
 
 // act starts what finishes one.
 func (r *reconciliation) act(u mobileid.Unfinished) (Action, string) {
-	if u.State == mobileid.Inactive {
+	if u.State == mobileid.Inactive && u.Problem != mobileid.ProblemForgotten {
 		return ActionOperator, "it is inactive by now, and only an active one can be locked"
+	}
+	if u.Problem == mobileid.ProblemForgotten && u.State != mobileid.Locked {
+		return ActionOperator, "a certificate of it is revoked in Identity Manager and not at its CA, and it is not locked"
 	}
 	if r.request.DryRun {
 		return ActionNone, ""

@@ -13,6 +13,8 @@ import (
 
 	"mobileid"
 	"mobileid/activities"
+	"mobileid/activities/ca/devca"
+	"mobileid/activities/ca/devca/devcatest"
 	starter "mobileid/starter/client"
 	"mobileid/workflows"
 )
@@ -206,6 +208,84 @@ func TestReconciliationTakesBackWhatAGetLeft(t *testing.T) {
 	require.NoError(t, err)
 	i.requireLocked(id)
 	require.Empty(t, i.reconcile(workflows.ReconcileRequest{MinAge: time.Nanosecond}).Findings)
+}
+
+// hourAgo is the clock of a CA before it is restored: what it revokes then is older than
+// what it says now by more than clocks differ.
+func hourAgo(o *devca.Options) { o.Clock = func() time.Time { return time.Now().Add(-time.Hour) } }
+
+func systemClock(o *devca.Options) { o.Clock = time.Now }
+
+// A CA that is restored from a backup has forgotten what it revoked since. A worker that
+// starts now finds it in the CRL. One that has seen a later CRL does not believe the one
+// of before, and asks.
+func TestReconciliationFindsWhatARestoredCAForgot(t *testing.T) {
+	for name, seen := range map[string]bool{"by the CRL": false, "one by one": true} {
+		t.Run(name, func(t *testing.T) {
+			i := installStopped(t, func(i *installation) { i.ca = devcatest.Start(t, hourAgo); i.driver.Driver = i.ca.Driver(t) })
+			i.startWorker()
+			kept, id := i.mobileID(1), i.mobileID(2)
+			lock := func(id string) {
+				_, err := i.anna().Lock(t.Context(), id, starter.LockOptions{})
+				require.NoError(t, err)
+				_, err = i.execution(id)
+				require.NoError(t, err)
+			}
+			lock(kept)
+			backup := i.ca.Backup(t)
+			lock(id)
+			require.Empty(t, i.reconcile(workflows.ReconcileRequest{}).Findings)
+
+			i.ca.Restore(t, backup, systemClock)
+			if !seen {
+				i.worker.Stop()
+				i.startWorker()
+			}
+			result := i.reconcile(workflows.ReconcileRequest{DryRun: true})
+			require.Equal(t, []workflows.Finding{finding(id, mobileid.Locked, mobileid.ProblemForgotten, workflows.ActionNone)}, result.Findings)
+			require.Len(t, result.Compared, 1)
+			require.Equal(t, 3, result.Compared[0].Checked)
+			require.Equal(t, 2, result.Compared[0].Forgotten)
+			require.Equal(t, seen, result.Compared[0].Sample)
+			require.Equal(t, seen, result.Compared[0].Problem != "", result.Compared[0].Problem)
+
+			require.Equal(t, []workflows.Finding{finding(id, mobileid.Locked, mobileid.ProblemForgotten, workflows.ActionStarted)},
+				i.reconcile(workflows.ReconcileRequest{}).Findings)
+			if seen {
+				// Two signed words differ: the CRL of before lists it, the CA says good. A person
+				// decides, and the worker forgets the CRL when it is restarted.
+				i.waitFor(id, inPhase(workflows.NeedsOperator))
+				i.worker.Stop()
+				i.startWorker()
+				require.NoError(t, i.temporal.SignalWorkflow(t.Context(), workflows.LockWorkflowID(id), "", workflows.Retry, nil))
+			}
+			_, err := i.execution(id)
+			require.NoError(t, err)
+			i.requireLocked(id)
+			i.requireLocked(kept)
+			require.Empty(t, i.reconcile(workflows.ReconcileRequest{}).Findings)
+		})
+	}
+}
+
+// Nobody locks what is not locked because a CA has forgotten something: a person decides.
+func TestReconciliationAsksAboutWhatIsNotLocked(t *testing.T) {
+	i := install(t)
+	id := i.mobileID(1)
+	c := i.read(id).Certificates[0]
+	_, err := i.store.RecordRevocations(t.Context(), mobileid.RevocationOrder{
+		MobileID: id, CA: "devca", Process: mobileid.Process{Name: "test", WorkflowID: "test", RunID: "test"},
+		Certificates: []mobileid.CertificateResult{{
+			CertificateID: c.CertificateID, Outcome: mobileid.OutcomeRevoked, StatusAtCA: mobileid.StatusRevoked, RevokedAt: time.Now().Add(-time.Hour),
+			Proof: []mobileid.Proof{{Source: mobileid.ProofFromCA, At: time.Now(), SHA256: "00"}},
+		}},
+	})
+	require.NoError(t, err)
+	found := i.reconcile(workflows.ReconcileRequest{}).Findings
+	require.Len(t, found, 1)
+	require.Equal(t, mobileid.ProblemForgotten, found[0].Problem)
+	require.Equal(t, workflows.ActionOperator, found[0].Action)
+	require.Equal(t, mobileid.Active, i.read(id).State)
 }
 
 // The schedule is written once, follows the configuration, and goes with it.

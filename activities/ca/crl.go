@@ -73,28 +73,48 @@ func NewCRL(url string, issuer *x509.Certificate, client *http.Client, now func(
 // StatusGood only in a current CRL for all reasons, and StatusUnknown otherwise.
 // A CRL that does not cover the certificate, or goes back, is an error.
 func (c *CRL) Check(ctx context.Context, cert Certificate) (Evidence, error) {
-	op := "look in CRL for " + cert.CertificateID.String()
-	unknown := Evidence{Status: mobileid.StatusUnknown}
-	if err := issuedBy(c.issuer, cert.CertificateID); err != nil {
-		return unknown, &Error{Kind: Unsupported, Op: op, Err: err}
-	}
-	key, err := newSerialKey(cert.Serial)
-	if err != nil {
-		return unknown, &Error{Kind: Unsupported, Op: op, Err: err}
+	if _, err := c.key(cert); err != nil {
+		return Evidence{Status: mobileid.StatusUnknown}, err // without a question
 	}
 	list, err := c.refresh(ctx)
 	if list == nil {
-		return unknown, err
+		return Evidence{Status: mobileid.StatusUnknown}, err
 	}
-	if !list.scope.covers(cert, c.url) {
-		return unknown, &Error{Kind: Unsupported, Op: op, Err: errors.New("the CRL is of another distribution point (RFC 5280 section 5.2.5)")}
+	evidence, lookErr := c.look(list, cert)
+	if lookErr != nil {
+		return evidence, lookErr
 	}
-	evidence := list.evidence(key, c.now())
 	if err != nil && evidence.Status != mobileid.StatusRevoked {
 		evidence.Status = mobileid.StatusUnknown
 		return evidence, err
 	}
 	return evidence, nil
+}
+
+// look looks a certificate up in a CRL that was read.
+func (c *CRL) look(list *revocationList, cert Certificate) (Evidence, error) {
+	key, err := c.key(cert)
+	if err == nil && !list.scope.covers(cert, c.url) {
+		err = &Error{Kind: Unsupported, Op: lookOp(cert), Err: errors.New("the CRL is of another distribution point (RFC 5280 section 5.2.5)")}
+	}
+	if err != nil {
+		return Evidence{Status: mobileid.StatusUnknown}, err
+	}
+	return list.evidence(key, c.now()), nil
+}
+
+func lookOp(cert Certificate) string { return "look in CRL for " + cert.CertificateID.String() }
+
+// key is by what a certificate is found in the CRL. One of another issuer has none.
+func (c *CRL) key(cert Certificate) (serialKey, error) {
+	if err := issuedBy(c.issuer, cert.CertificateID); err != nil {
+		return serialKey{}, &Error{Kind: Unsupported, Op: lookOp(cert), Err: err}
+	}
+	key, err := newSerialKey(cert.Serial)
+	if err != nil {
+		return serialKey{}, &Error{Kind: Unsupported, Op: lookOp(cert), Err: err}
+	}
+	return key, nil
 }
 
 // NextUpdate implements [Publication].

@@ -45,7 +45,7 @@ func (s *Store) UntoldOverdue(ctx context.Context, threshold time.Duration, lock
 			rows.add(l.MobileID)
 		}
 		query := `SELECT mobile_id, requested_at FROM overdue_warnings WHERE threshold = ` + fmt.Sprintf("$%d", len(batch)+1) +
-			` AND mobile_id IN (` + rows.String() + `)` //nolint:gosec // placeholders
+			` AND mobile_id IN (` + rows.String() + `)`
 		known, err := collect(ctx, s.read, scanOverdueKey, query, append(rows.args, milliseconds(threshold))...)
 		if err != nil {
 			return nil, fmt.Errorf("look for warnings of overdue locks: %w", err)
@@ -114,7 +114,7 @@ func (s *Store) rememberOverdue(ctx context.Context, tx *sql.Tx, order mobileid.
 				rows.add(l.MobileID, stored(l.RequestedAt), milliseconds(threshold), stored(now))
 			}
 		}
-		insert := `INSERT INTO overdue_warnings (mobile_id, requested_at, threshold, warned_at) ` + rows.String() + keepKnown + ` RETURNING mobile_id, requested_at, threshold` //nolint:gosec // placeholders
+		insert := `INSERT INTO overdue_warnings (mobile_id, requested_at, threshold, warned_at) ` + rows.String() + keepKnown + ` RETURNING mobile_id, requested_at, threshold`
 		written, err := collect(ctx, tx, func(rows *sql.Rows) (overdueKey, error) {
 			var key overdueKey
 			var at time.Time

@@ -45,7 +45,7 @@ func eachOperated(t *testing.T, test func(t *testing.T, s *Store, db database)) 
 	})
 }
 
-const quarter, fourHours = 15 * time.Minute, 4 * time.Hour
+const quarter, long = 15 * time.Minute, 4 * time.Hour
 
 // Operators are told once of each step that a lock passes, whatever else is told beside.
 func TestWarnOverdueOnce(t *testing.T) {
@@ -65,10 +65,10 @@ func TestWarnOverdueOnce(t *testing.T) {
 
 		warn(1, []time.Duration{quarter}, a, b)
 		require.Equal(t, []string{"night@example.com 15m0s mid-b"}, warned(t, s))
-		untold, err := s.UntoldOverdue(t.Context(), fourHours, []mobileid.OverdueLock{a, b})
+		untold, err := s.UntoldOverdue(t.Context(), long, []mobileid.OverdueLock{a, b})
 		require.NoError(t, err)
 		require.Len(t, untold, 2)
-		warn(2, []time.Duration{quarter, fourHours}, a, b)
+		warn(2, []time.Duration{quarter, long}, a, b)
 		require.Equal(t, []string{"night@example.com 4h0m0s mid-b mid-a"}, warned(t, s), "the longest under way first")
 
 		again := a
@@ -76,7 +76,7 @@ func TestWarnOverdueOnce(t *testing.T) {
 		untold, err = s.UntoldOverdue(t.Context(), quarter, []mobileid.OverdueLock{a, b, again})
 		require.NoError(t, err)
 		require.Equal(t, []mobileid.OverdueLock{again}, untold)
-		warn(1, []time.Duration{quarter, fourHours}, again)
+		warn(1, []time.Duration{quarter, long}, again)
 		require.Len(t, warned(t, s), 1)
 		warn(0, []time.Duration{quarter}, again)
 		require.Empty(t, warned(t, s), "of the step before it is not told after")
@@ -93,7 +93,7 @@ func TestWarnOverdueSideBySide(t *testing.T) {
 		stores := []*Store{s, db.open(t), db.open(t)}
 		told := make([]int, len(stores))
 		together(t, len(stores), func(i int) (err error) {
-			told[i], err = stores[i].WarnOverdue(t.Context(), mobileid.OverdueOrder{Thresholds: []time.Duration{quarter, fourHours}, Locks: locks})
+			told[i], err = stores[i].WarnOverdue(t.Context(), mobileid.OverdueOrder{Thresholds: []time.Duration{quarter, long}, Locks: locks})
 			return err
 		})
 		require.Equal(t, 30, told[0]+told[1]+told[2])

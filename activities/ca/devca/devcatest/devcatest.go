@@ -42,6 +42,9 @@ type CA struct {
 
 	public *httptest.Server
 	faults faults
+
+	options           devca.Options
+	publicSite, calls site
 }
 
 // Start runs a CA in a new folder. change, which may be left out, adapts the
@@ -58,17 +61,16 @@ func Start(t testing.TB, change ...func(*devca.Options)) *CA {
 	for _, f := range change {
 		f(&options)
 	}
-	server, err := devca.Open(c.Dir, options)
-	require.NoError(t, err)
-	c.Server = server
-	t.Cleanup(func() { require.NoError(t, server.Close()) })
+	c.options = options
+	c.open(t)
+	t.Cleanup(func() { require.NoError(t, c.Server.Close()) })
 
-	c.public.Config.Handler = server.Public()
+	c.public.Config.Handler = &c.publicSite
 	c.public.Start()
 	t.Cleanup(c.public.Close)
 
-	api := httptest.NewUnstartedServer(c.faults.wrap(server.API()))
-	api.TLS = server.TLSConfig()
+	api := httptest.NewUnstartedServer(c.faults.wrap(&c.calls))
+	api.TLS = c.Server.TLSConfig()
 	api.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what some tests want
 	api.StartTLS()
 	c.APIURL = api.URL
