@@ -121,7 +121,7 @@ Every setting of config.yaml is a flag, too (--store.dsn), and a variable
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.AddCommand(
 		p.lockCommand(), p.nextCommand(), p.cancelCommand(), p.retryCommand(), p.statusCommand(), p.listCommand(),
-		p.getCommand(), p.serveCommand(), p.passwordCommand(), p.caCommand(), p.auditCommand(), p.reconcileCommand(), p.restoreCommand(), p.mailsCommand(), p.setupCommand(), p.codecCommand(), p.devcaCommand(), p.messagingCommand(), p.healthcheckCommand(), p.phoneCommand(), p.demoCommand(), p.demoCAsCommand(), p.runCommand(), p.benchCommand(), p.benchWorkerCommand(),
+		p.getCommand(), p.serveCommand(), p.passwordCommand(), p.userCommand(), p.caCommand(), p.auditCommand(), p.reconcileCommand(), p.restoreCommand(), p.mailsCommand(), p.setupCommand(), p.codecCommand(), p.devcaCommand(), p.messagingCommand(), p.healthcheckCommand(), p.phoneCommand(), p.demoCommand(), p.demoCAsCommand(), p.runCommand(), p.benchCommand(), p.benchWorkerCommand(),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root

@@ -119,19 +119,28 @@ input, and keeps its hash. The user's sessions end.`,
 				return err
 			}
 			defer func() { _ = store.Close() }()
-			password, err := p.readPassword()
+			hash, err := p.readPasswordHash()
 			if err != nil {
 				return err
-			}
-			hash, err := session.HashPassword(password)
-			if err != nil {
-				return fmt.Errorf("%w: %w", errUsage, err)
 			}
 			return store.PutPassword(cmd.Context(), user, hash)
 		},
 	}
 	cmd.Flags().StringVar(&user, "user", "", "the user")
 	return cmd
+}
+
+// readPasswordHash reads a password, and returns what is kept of it.
+func (p *program) readPasswordHash() (string, error) {
+	password, err := p.readPassword()
+	if err != nil {
+		return "", err
+	}
+	hash, err := session.HashPassword(password)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return hash, nil
 }
 
 // readPassword reads a password without showing it.
