@@ -68,6 +68,16 @@ bench: build $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## a lo
 	@$(BIN)/starter bench --temporal development --waiting 100 --file $(DEV)/bench.json
 	@$(BIN)/starter bench --temporal postgres --file $(DEV)/bench.json
 
+# CHAOS_SEEDS="1 2 3" runs one after the other; each adds its row to .dev/chaos/report.md.
+CHAOS_LOCKS ?= 100
+CHAOS_GETS  ?= $(shell echo $$(($(CHAOS_LOCKS) / 10)))
+CHAOS_SEED  ?=
+CHAOS_SEEDS ?= $(CHAOS_SEED)
+
+.PHONY: chaos
+chaos: $(BIN)/temporal-server $(BIN)/temporal-sql-tool $(BIN)/step-ca ## locks and Gets under faults, and an independent checker; CHAOS_LOCKS, CHAOS_GETS, CHAOS_SEEDS
+	@go run ./tools/chaos --seeds '$(CHAOS_SEEDS)' --locks $(CHAOS_LOCKS) --gets $(CHAOS_GETS) --dir $(DEV)/chaos --bin $(BIN)
+
 .PHONY: bench-parts
 bench-parts: ## the hot inner parts by size: OCSP and CRL checks, the store, devca
 	@go test -run '^$$' -bench . ./activities/identitymanager ./activities/ca ./activities/ca/devca

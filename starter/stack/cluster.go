@@ -82,9 +82,13 @@ func (s *Stack) writeClusterConfig() (string, error) {
 		return "", err
 	}
 	s.TemporalAddress = "127.0.0.1:" + ports[0]
+	store, err := s.via("postgres", s.postgres.Address())
+	if err != nil {
+		return "", err
+	}
 	sql := func(database string) map[string]any {
 		return map[string]any{"sql": map[string]any{
-			"pluginName": "postgres12_pgx", "databaseName": database, "connectAddr": s.postgres.Address(), "connectProtocol": "tcp",
+			"pluginName": "postgres12_pgx", "databaseName": database, "connectAddr": store, "connectProtocol": "tcp",
 			"user": s.postgres.User(), "password": "", "maxConns": 40, "maxIdleConns": 40, "maxConnLifetime": "1h",
 		}}
 	}

@@ -56,6 +56,12 @@ type Options struct {
 	Sections map[string]any
 	// Serve runs Self-Service, too.
 	Serve bool
+	// Environment, if not nil, gives a child further variables each time it starts.
+	Environment func(process string) []string
+	// Via, if not nil, gives the address by which one part reaches another in the place
+	// of its own: "callback" (messaging to the worker) and "postgres" (Temporal to
+	// PostgreSQL). What a child reads from its configuration is for Environment.
+	Via func(name, address string) (string, error)
 }
 
 // Stack is a running installation.
@@ -197,9 +203,13 @@ func (s *Stack) startMessaging(ctx context.Context) error {
 		return err
 	}
 	s.callbackAddress = "127.0.0.1:" + ports[0]
+	callback, err := s.via("callback", s.callbackAddress)
+	if err != nil {
+		return err
+	}
 	dir := s.messagingDir()
 	p, err := s.spawn("messaging", s.options.Starter, []string{
-		"messaging", "--dir", dir, "--callback-url", "https://" + s.callbackAddress, "--callback-ca", filepath.Join(dir, embedded.ServerCAFile),
+		"messaging", "--dir", dir, "--callback-url", "https://" + callback, "--callback-ca", filepath.Join(dir, embedded.ServerCAFile),
 	}, nil)
 	if err != nil {
 		return err
@@ -212,6 +222,14 @@ func (s *Stack) startMessaging(ctx context.Context) error {
 		s.Messaging = addresses
 		return true
 	})
+}
+
+// via is the address by which a part is reached.
+func (s *Stack) via(name, address string) (string, error) {
+	if s.options.Via == nil {
+		return address, nil
+	}
+	return s.options.Via(name, address)
 }
 
 func (s *Stack) messagingDir() string { return filepath.Join(s.Dir, "messaging") }
@@ -384,6 +402,9 @@ func (s *Stack) launch(name, program string, args, env []string) (*process, erro
 	}
 	cmd := exec.Command(program, args...) //nolint:gosec // the programs that the caller names
 	cmd.Env = append(os.Environ(), env...)
+	if s.options.Environment != nil {
+		cmd.Env = append(cmd.Env, s.options.Environment(name)...)
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {

@@ -34,6 +34,7 @@ const superuser = "postgres"
 // Server is a running PostgreSQL server.
 type Server struct {
 	programs string              // folder of initdb and postgres
+	settings []string            // beside the usual ones
 	dir      string              // everything that the server writes
 	port     string              // on loopback, for programs that know no sockets
 	account  *syscall.Credential // whom the server runs as; nil: as this process
@@ -49,12 +50,17 @@ var ErrMissing = errors.New("PostgreSQL is not installed: no initdb and postgres
 
 // Start makes a new server, with empty databases, and returns when it accepts
 // connections. The error is ErrMissing if the programs are not installed.
-func Start() (*Server, error) {
+func Start() (*Server, error) { return StartIn("") }
+
+// StartIn is Start with everything that the server writes in a folder below parent,
+// which the server's account must be able to reach, and with further settings, each
+// as name=value.
+func StartIn(parent string, settings ...string) (*Server, error) {
 	programs, err := findPrograms()
 	if err != nil {
 		return nil, err
 	}
-	return newServer(programs)
+	return newServer(programs, parent, settings)
 }
 
 // Installed reports that the programs are there.
@@ -135,6 +141,26 @@ func (s *Server) Restart() error {
 	return s.run()
 }
 
+// Revive starts the server again if it has ended by itself, or is about to, as one does
+// that has found no space on its disk. A server that runs is left alone.
+func (s *Server) Revive() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for s.admin(ctx, "SELECT 1") != nil {
+		select {
+		case <-s.exited:
+			return s.run()
+		default:
+		}
+		if !wait(ctx) {
+			return errors.New("the server neither answers nor ends")
+		}
+	}
+	return nil
+}
+
 // Process is the server's first process, the parent of all others.
 func (s *Server) Process() *os.Process {
 	s.mu.Lock()
@@ -188,8 +214,8 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-func newServer(programs string) (*Server, error) {
-	s := &Server{programs: programs}
+func newServer(programs, parent string, settings []string) (*Server, error) {
+	s := &Server{programs: programs, settings: settings}
 	var err error
 	if s.port, err = freePort(); err != nil {
 		return nil, err
@@ -199,7 +225,7 @@ func newServer(programs string) (*Server, error) {
 	}
 	// The path of a socket may have about 100 characters, so that a folder deep down
 	// would not do.
-	if s.dir, err = os.MkdirTemp("", "postgres-"); err != nil {
+	if s.dir, err = os.MkdirTemp(parent, "postgres-"); err != nil {
 		return nil, err
 	}
 	if s.account != nil {
@@ -312,10 +338,16 @@ func (s *Server) runOnce(ctx context.Context) error {
 		return err
 	}
 	defer log.Close() //nolint:errcheck // the server has its own handle
-	process := s.command(filepath.Join(s.programs, "postgres"), "-D", s.data(),
-		"-c", "listen_addresses=127.0.0.1", "-c", "port="+s.port, "-c", "unix_socket_directories="+s.dir,
+	args := []string{
+		"-D", s.data(),
+		"-c", "listen_addresses=127.0.0.1", "-c", "port=" + s.port, "-c", "unix_socket_directories=" + s.dir,
 		"-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on",
-		"-c", "max_connections=300", "-c", "shared_buffers=64MB")
+		"-c", "max_connections=300", "-c", "shared_buffers=64MB",
+	}
+	for _, setting := range s.settings {
+		args = append(args, "-c", setting)
+	}
+	process := s.command(filepath.Join(s.programs, "postgres"), args...)
 	process.Stdout, process.Stderr = log, log
 	if err := process.Start(); err != nil {
 		return err

@@ -215,6 +215,32 @@ func (s *Server) answers(ctx context.Context) bool {
 	return response.Body.Close() == nil && response.StatusCode == http.StatusOK
 }
 
+// PublishAt has the CRL say that it is published at another address, as it is where
+// something stands before the CA, and starts the process anew.
+func (s *Server) PublishAt(ctx context.Context, url string) error {
+	file := filepath.Join(s.dir, configFile)
+	text, err := os.ReadFile(file) //nolint:gosec // our own
+	if err != nil {
+		return err
+	}
+	var config map[string]any
+	if err := json.Unmarshal(text, &config); err != nil {
+		return err
+	}
+	crl, ok := config["crl"].(map[string]any)
+	if !ok {
+		return fmt.Errorf("%s has no section crl", file)
+	}
+	crl["idpURL"] = url
+	if text, err = json.MarshalIndent(config, "", "  "); err != nil {
+		return err
+	}
+	return errors.Join(s.Stop(), os.WriteFile(file, text, 0o600), s.Restart(ctx))
+}
+
+// Process is the running process.
+func (s *Server) Process() *os.Process { return s.cmd.Process }
+
 // Stop ends the process, and keeps the folder.
 func (s *Server) Stop() error {
 	if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

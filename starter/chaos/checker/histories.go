@@ -1,0 +1,183 @@
+package checker
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/workflowservice/v1"
+)
+
+// The processes, and what their ids begin with.
+const (
+	lockPrefix = "MobileIDSelfServiceProcLock/"
+	getPrefix  = "MobileIDSelfServiceProcGet/"
+)
+
+// run is one of a process, by its history.
+type run struct {
+	id, runID string
+	mobileID  string // of a lock
+	open      bool
+	closed    time.Time
+	refusal   string // the type of the failure with which it ended
+	result    *status
+	next      time.Time // of the first Next
+	cancel    time.Time // of the first Cancel, or Request Cancellation
+	locked    time.Time // when the first activity after Next had ended
+	events    int
+}
+
+// accepts reports that the run took a Next: it has one, none to cancel came before,
+// and the request was not refused.
+func (r *run) accepts() bool {
+	return !r.next.IsZero() && (r.cancel.IsZero() || !r.cancel.Before(r.next)) && r.refusal == "" && !r.outcome(outcomeCancelled)
+}
+
+func (r *run) outcome(outcome string) bool { return r.result != nil && r.result.Outcome == outcome }
+
+func (c *check) readHistories(ctx context.Context) error {
+	c.locks = map[string][]*run{}
+	var page []byte
+	for {
+		answer, err := c.History.ListWorkflowExecutions(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: c.Namespace, PageSize: 500, NextPageToken: page})
+		if err != nil {
+			return err
+		}
+		for _, e := range answer.GetExecutions() {
+			r := &run{
+				id: e.GetExecution().GetWorkflowId(), runID: e.GetExecution().GetRunId(),
+				open: e.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING,
+			}
+			if id, is := strings.CutPrefix(r.id, lockPrefix); is {
+				r.mobileID = id
+				c.locks[id] = append(c.locks[id], r)
+				c.runs = append(c.runs, r)
+			} else if strings.HasPrefix(r.id, getPrefix) {
+				c.gets = append(c.gets, r)
+				c.runs = append(c.runs, r)
+			}
+		}
+		if page = answer.GetNextPageToken(); len(page) == 0 {
+			break
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	var mu sync.Mutex
+	for _, r := range c.runs {
+		group.Go(func() error {
+			err := c.readHistory(ctx, r)
+			mu.Lock()
+			defer mu.Unlock()
+			c.report.Histories++
+			c.report.Events += r.events
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	var toLocked, toRevoked []time.Duration
+	for _, r := range c.runs {
+		if r.mobileID == "" || !r.accepts() || !r.outcome(stateLocked) {
+			continue
+		}
+		if !r.locked.IsZero() {
+			toLocked = append(toLocked, r.locked.Sub(r.next))
+		}
+		toRevoked = append(toRevoked, r.closed.Sub(r.next))
+	}
+	c.report.ToLocked, c.report.ToRevoked = distribution(toLocked), distribution(toRevoked)
+	return nil
+}
+
+func (c *check) readHistory(ctx context.Context, r *run) error {
+	var page []byte
+	for {
+		answer, err := c.History.GetWorkflowExecutionHistory(ctx, &workflowservice.GetWorkflowExecutionHistoryRequest{
+			Namespace: c.Namespace, Execution: &commonpb.WorkflowExecution{WorkflowId: r.id, RunId: r.runID}, NextPageToken: page,
+		})
+		if err != nil {
+			return err
+		}
+		for _, event := range answer.GetHistory().GetEvents() {
+			r.events++
+			if err := r.read(event); err != nil {
+				return err
+			}
+		}
+		if page = answer.GetNextPageToken(); len(page) == 0 {
+			return nil
+		}
+	}
+}
+
+// read takes what counts from an event.
+func (r *run) read(event *historypb.HistoryEvent) error {
+	at := event.GetEventTime().AsTime()
+	first := func(moment *time.Time) {
+		if moment.IsZero() {
+			*moment = at
+		}
+	}
+	message := func(name string) {
+		switch name {
+		case "next":
+			first(&r.next)
+		case "cancel":
+			first(&r.cancel)
+		}
+	}
+	switch event.GetEventType() {
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+		var input struct {
+			Confirmed bool `json:"confirmed"`
+		}
+		if err := decode(event.GetWorkflowExecutionStartedEventAttributes().GetInput(), &input); err != nil {
+			return err
+		}
+		if input.Confirmed {
+			first(&r.next)
+		}
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
+		message(event.GetWorkflowExecutionSignaledEventAttributes().GetSignalName())
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
+		message(event.GetWorkflowExecutionUpdateAcceptedEventAttributes().GetAcceptedRequest().GetInput().GetName())
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
+		first(&r.cancel)
+	case enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+		if !r.next.IsZero() {
+			first(&r.locked)
+		}
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+		r.closed, r.result = at, &status{}
+		return decode(event.GetWorkflowExecutionCompletedEventAttributes().GetResult(), r.result)
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
+		r.closed = at
+		r.refusal = event.GetWorkflowExecutionFailedEventAttributes().GetFailure().GetApplicationFailureInfo().GetType()
+		if r.refusal == "" {
+			r.refusal = "failed"
+		}
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
+		r.closed, r.result = at, &status{Outcome: outcomeCancelled}
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
+		r.closed, r.refusal = at, event.GetEventType().String()
+	}
+	return nil
+}
+
+// decode reads the first payload, which is JSON and not encrypted here.
+func decode(payloads *commonpb.Payloads, into any) error {
+	if len(payloads.GetPayloads()) == 0 {
+		return nil
+	}
+	return json.Unmarshal(payloads.GetPayloads()[0].GetData(), into)
+}
