@@ -169,6 +169,18 @@ func (a *Applicant) send(ctx context.Context, name string, answer any) error {
 // refusal as the error.
 func (a *Applicant) Status(ctx context.Context) (GetStatus, error) { return a.query(ctx, "") }
 
+// Running reports whether a Get of the user is open. It needs no worker.
+func (a *Applicant) Running(ctx context.Context) (bool, error) {
+	description, err := a.gets.temporal.DescribeWorkflowExecution(ctx, a.id, "")
+	if gone(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("describe Get: %w", err)
+	}
+	return description.GetWorkflowExecutionInfo().GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
+}
+
 func (a *Applicant) query(ctx context.Context, runID string) (GetStatus, error) {
 	status := GetStatus{WorkflowID: a.id, RunID: runID}
 	asking, cancel := context.WithTimeout(ctx, acceptWait)

@@ -378,7 +378,7 @@ func TestForms(t *testing.T) {
 		})
 	}
 	response, _ := p.browser(t).post("/mobile-ids/mid-anna/lock", url.Values{"form": {mine}, "decision": {"next"}})
-	require.Equal(t, "/sign-in", response.Header.Get("Location"), "without a session it is worth nothing")
+	require.Equal(t, "/sign-in?ended=undone&then=%2Fmobile-ids%2Fmid-anna%2Flock", response.Header.Get("Location"), "without a session it is worth nothing")
 }
 
 // Without Temporal a Next is not taken, the page says so, and the same press can be

@@ -12,6 +12,7 @@ import (
 	"mobileid"
 	"mobileid/activities/identitymanager"
 	"mobileid/starter/selfservice"
+	"mobileid/starter/selfservice/browser/chromium"
 	"mobileid/starter/stack"
 	"mobileid/starter/stack/stacktest"
 )
@@ -22,7 +23,8 @@ const patience = time.Minute
 // installation is everything, running.
 type installation struct {
 	stacktest.Installation
-	url string // of Self-Service
+	url  string // of Self-Service
+	book *chromium.Book
 }
 
 // start builds the programs and starts everything, with the users of the demo.
@@ -30,7 +32,7 @@ func start(t *testing.T) *installation {
 	t.Helper()
 	in := stacktest.Start(t, stacktest.Build(t), stack.Options{Serve: true, Get: map[string]any{"key_types": []string{"EC-P-256"}}})
 	require.NoError(t, in.PutPasswords(t.Context()))
-	return &installation{Installation: *in, url: in.Stack.ServeURL}
+	return &installation{Installation: *in, url: in.Stack.ServeURL, book: chromium.NewBook(t, "browser")}
 }
 
 // another starts one more instance of Self-Service in this process, on a store of its

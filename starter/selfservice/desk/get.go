@@ -65,8 +65,15 @@ func (d *Desk) Get(ctx context.Context, userID string) (Getting, error) {
 	defer cancel()
 	var g Getting
 	var refusal *mobileid.Refusal
-	status, err := d.Gets.User(userID, "").Status(asking)
+	applicant := d.Gets.User(userID, "")
+	status, err := applicant.Status(asking)
 	switch {
+	case errors.Is(err, client.ErrNoWorker):
+		// Without a worker it is known whether one runs, and no more.
+		if running, describeErr := applicant.Running(ctx); describeErr == nil && !running {
+			return g, nil
+		}
+		g.Unknown = true
 	case errors.Is(err, mobileid.ErrMobileIDNotFound):
 		return g, nil
 	case errors.As(err, &refusal):
@@ -123,11 +130,14 @@ func (d *Desk) ConfirmGet(ctx context.Context, userID, requestID string) error {
 // startGet starts a Get with a new grant, or joins the one that runs.
 func (d *Desk) startGet(ctx context.Context, userID string, applicant *client.Applicant) (client.GetStatus, error) {
 	status, err := applicant.Status(ctx)
-	if err == nil && status.Phase != workflows.Closed {
-		return status, nil // a new grant would take the ground from it
-	}
+	running := err == nil && status.Phase != workflows.Closed
 	if errors.Is(err, client.ErrNoWorker) {
-		return client.GetStatus{}, asUnreachable(err)
+		if running, err = applicant.Running(ctx); err != nil {
+			return status, asUnreachable(err)
+		}
+	}
+	if running {
+		return status, nil // a new grant would take the ground from it
 	}
 	if err := d.grant(ctx, userID); err != nil {
 		return client.GetStatus{}, err

@@ -47,6 +47,7 @@ type Progress struct {
 	NextTry      time.Time          // of what does not answer now; zero: nothing waits
 	Tries        int                // of that
 	CAIsAsked    bool               // what does not answer is a CA
+	Silent       bool               // locked, and nobody can tell now what is under way: Temporal, or every worker, is away
 	ThenGet      bool               // goes on to Get mobile ID
 	GetStarted   bool
 }
@@ -173,15 +174,14 @@ func (p *Progress) add(status client.Status, err error) {
 			p.Stage = StageRefused
 		}
 		return
+	case err != nil && locked:
+		p.Silent = true
+		return
 	case errors.Is(err, client.ErrNoWorker):
-		if !locked {
-			p.Stage = StageUnknown
-		}
+		p.Stage = StageUnknown
 		return
 	case err != nil:
-		if !locked {
-			p.Stage = StageElsewhere
-		}
+		p.Stage = StageElsewhere
 		return
 	case locked:
 		p.addSteps(status)

@@ -106,14 +106,14 @@ func (v *visit) expired(address string) {
 func (p *Pages) sendToSignIn(w http.ResponseWriter, r *http.Request) {
 	query := url.Values{}
 	had := p.Sessions.ID(r) != ""
-	if address := here(r); address != "/" && (had || r.Method == http.MethodGet) {
+	if address := here(r); address != "/" {
 		query.Set("then", address)
 	}
-	if had {
+	switch {
+	case r.Method == http.MethodPost && r.URL.Path != sessionPath:
+		query.Set("ended", endedUndone)
+	case had:
 		query.Set("ended", endedByTime)
-		if r.Method == http.MethodPost && r.URL.Path != sessionPath {
-			query.Set("ended", endedUndone)
-		}
 	}
 	address := "/sign-in"
 	if len(query) > 0 {

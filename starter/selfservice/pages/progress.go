@@ -91,6 +91,9 @@ func (page *progressPage) describe() {
 	case desk.StageLocked:
 		page.Heading = "Your mobile ID is being locked"
 		page.Line = "It is blocked in this service. Its certificates are being revoked."
+		if page.Silent {
+			page.Line = "It is blocked in this service. Its certificates are revoked as soon as this service works again."
+		}
 	case desk.StageRevoked:
 		page.Heading, page.Panel = "Your mobile ID is locked", true
 		page.Line = "Its certificates are revoked. Other services will notice soon."
@@ -112,7 +115,7 @@ func (page *progressPage) steps() []progressStep {
 		{Label: "Visible to other services", At: page.VisibleAt},
 	}
 	// Where nobody can tell what is done, nothing is said to be under way.
-	before := page.Stage != desk.StageUnknown && page.Stage != desk.StageElsewhere
+	before := page.Stage != desk.StageUnknown && page.Stage != desk.StageElsewhere && !page.Silent
 	for i := range steps {
 		switch done := !steps[i].At.IsZero(); {
 		case done:

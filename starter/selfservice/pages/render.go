@@ -161,7 +161,7 @@ func outcome(c mobileid.CertificateResult) string {
 	case c.StateInIM.Final():
 		return "revoked"
 	}
-	return "being revoked"
+	return "not revoked yet"
 }
 
 // source says in words who a proof is by.

@@ -152,6 +152,7 @@ func progressStates() map[string]desk.Progress {
 		"locked":                 {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open},
 		"locked, CA away":        {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open, NextTry: noon, Tries: 3, CAIsAsked: true},
 		"locked, help is needed": {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open, NeedsHelp: true},
+		"locked, silence":        {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open, Silent: true},
 		"revoked":                {Stage: desk.StageRevoked, RequestedAt: noon, LockedAt: noon, RevokedAt: noon, Number: 1, Certificates: revoked},
 		"visible":                {Stage: desk.StageVisible, RequestedAt: noon, LockedAt: noon, RevokedAt: noon, VisibleAt: noon, Number: 1, Certificates: revoked},
 	}

@@ -86,7 +86,16 @@ func Start(t *testing.T, programs Programs, options stack.Options) *Installation
 	options.Starter, options.Worker, options.Temporal = programs.Starter, programs.Worker, programs.Temporal
 	s, err := stack.Start(t.Context(), options)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Stop()) })
+	t.Cleanup(func() {
+		require.NoError(t, s.Stop())
+		if !t.Failed() {
+			return
+		}
+		for _, name := range []string{"worker", "serve"} {
+			text, err := os.ReadFile(filepath.Join(s.Dir, "log", name+".log")) //nolint:gosec // our own log
+			t.Logf("%s: %s: %v", name, text[max(0, len(text)-5000):], err)
+		}
+	})
 
 	t.Setenv(config.FileVariable, s.ConfigFile)
 	t.Setenv("TEMPORAL_ADDRESS", s.TemporalAddress)

@@ -108,18 +108,36 @@ func (w *Window) GoTo(path string) {
 // Press presses what bears a label, a link or a button.
 func (w *Window) Press(label string) {
 	w.T.Helper()
-	w.press("*[self::main or self::header or self::footer]", label)
+	w.Do(click(page, label))
 }
 
-// Answer presses a button of the dialog that is open.
-func (w *Window) Answer(label string) {
-	w.T.Helper()
-	w.press("dialog[@open]", label)
+// page is where one can press, as XPath, unless a dialog is open.
+const page = "*[self::main or self::header or self::footer]"
+
+func click(within, label string) chromedp.Action {
+	return chromedp.Click(`//`+within+`//*[(self::a or self::button) and normalize-space()="`+label+`"]`, chromedp.BySearch, chromedp.NodeVisible)
 }
 
-func (w *Window) press(within, label string) {
+// Follow presses what bears a label, and waits until the page is loaded to which it
+// leads.
+func (w *Window) Follow(label string) {
 	w.T.Helper()
-	w.Do(chromedp.Click(`//`+within+`//*[(self::a or self::button) and normalize-space()="`+label+`"]`, chromedp.BySearch, chromedp.NodeVisible))
+	within := page
+	var asked bool
+	w.Evaluate(`!!document.querySelector("dialog[open]")`, &asked)
+	if asked {
+		within = "dialog[@open]" // behind it nothing can be pressed
+	}
+	w.Load(click(within, label))
+}
+
+// Load does what leads to another page, and waits until that is loaded.
+func (w *Window) Load(actions ...chromedp.Action) {
+	w.T.Helper()
+	w.Do(chromedp.ActionFunc(func(ctx context.Context) error {
+		_, err := chromedp.RunResponse(ctx, actions...)
+		return err
+	}))
 }
 
 // Sees waits for the heading of a page.
@@ -144,6 +162,12 @@ func (w *Window) WaitsFor(text string) {
 func (w *Window) Text() string {
 	w.T.Helper()
 	return w.text("main")
+}
+
+// Dialog is what the dialog that is open says.
+func (w *Window) Dialog() string {
+	w.T.Helper()
+	return w.text("dialog[open]")
 }
 
 // Heading is what the page is called.

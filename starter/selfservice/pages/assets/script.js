@@ -33,6 +33,9 @@ if (part) {
   source.addEventListener("progress", (event) => {
     part.innerHTML = event.data;
     localize(part);
+    // Outside of the part, so that it keeps the focus: there while Cancel counts.
+    const cancel = document.getElementById("cancel");
+    if (cancel) cancel.hidden = !part.querySelector("[data-can-cancel]");
   });
   source.addEventListener("heading", (event) => {
     const heading = document.getElementById("heading");
