@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mobileid"
+	"mobileid/activities/messaging"
 	"mobileid/starter/client"
 	"mobileid/starter/selfservice/browser/chromium"
 	"mobileid/starter/selfservice/desk"
@@ -52,19 +54,20 @@ func states() map[string]state {
 		"sign-in, no openid": {"sign-in", signInPage{Then: "/", OpenID: true, Error: "The sign-in was not completed. Try again."}, signedOut},
 
 		"dashboard":                 {"dashboard", dashboardPage{CanGet: true, Lock: []shownID{phone, longName}}, nil},
+		"dashboard, one mobile ID":  {"dashboard", dashboardPage{CanGet: true, Lock: []shownID{phone}}, nil},
 		"dashboard, locking":        {"dashboard", dashboardPage{Going: []shownID{locking}}, nil},
 		"dashboard, nothing":        {"dashboard", dashboardPage{}, nil},
 		"dashboard, session's end":  {"dashboard", dashboardPage{CanGet: true}, func(v *view) { v.Limits.Final = true }},
-		"mobile IDs":                {"mobile-ids", []shownID{phone, locking, lost}, func(v *view) { v.At = "/mobile-ids" }},
-		"mobile IDs, none":          {"mobile-ids", []shownID{}, func(v *view) { v.At = "/mobile-ids" }},
-		"mobile ID":                 {"mobile-id", mobileIDPage{shownID: phone, Lockable: true, Certificates: certificates}, func(v *view) { v.At = "/mobile-ids/mid-1001" }},
+		"mobile IDs":                {"mobile-ids", []shownID{phone, locking, lost}, nil},
+		"mobile IDs, none":          {"mobile-ids", []shownID{}, nil},
+		"mobile ID":                 {"mobile-id", mobileIDPage{shownID: phone, Lockable: true, Certificates: certificates}, nil},
 		"mobile ID, being locked":   {"mobile-id", mobileIDPage{shownID: locking, Underway: true}, nil},
 		"mobile ID, locked":         {"mobile-id", mobileIDPage{shownID: lost, ByYou: true, Certificates: certificates}, nil},
 		"mobile ID, registered":     {"mobile-id", mobileIDPage{shownID: shownID{ID: "mid-1", Name: "mid-1", State: mobileid.Registered}}, nil},
 		"not active, locked":        {"not-active", mobileIDPage{shownID: lost, ByYou: true}, nil},
 		"not active, by operator":   {"not-active", mobileIDPage{shownID: lost}, nil},
 		"not active, registered":    {"not-active", mobileIDPage{shownID: shownID{ID: "mid-1", Name: "mid-1", State: mobileid.Registered}}, nil},
-		"lock":                      {"lock", lockPage{shownID: phone, Certificates: certificates, Form: "f", Until: noon}, formEnds},
+		"lock":                      {"lock", lockPage{shownID: phone, Certificates: both, Form: "f", Until: noon}, formEnds},
 		"lock, with everything":     {"lock", lockPage{shownID: longName, Certificates: certificates, Encryption: true, WayIn: thisOne, Form: "f", Until: noon, AskReason: true, Reasons: lockReasons}, formEnds},
 		"lock, signed in with some": {"lock", lockPage{shownID: phone, WayIn: someOne, ThenGet: true, Form: "f", Until: noon}, formEnds},
 		"lock, the only way in":     {"lock", lockPage{shownID: phone, WayIn: thisOne, ThenGet: true, Form: "f", Until: noon}, formEnds},
@@ -83,7 +86,7 @@ func states() map[string]state {
 		"history": {"history", []historyLine{
 			{shownID: lost, Entry: desk.Entry{Event: mobileid.EventLocked, At: noon}, What: "Locked by you. Its certificates are revoked."},
 			{shownID: lost, Entry: desk.Entry{Event: mobileid.EventCancelled, At: noon}, What: "Cancelled. Nothing was changed."},
-		}, func(v *view) { v.At = "/history" }},
+		}, nil},
 		"history, none": {"history", []historyLine{}, nil},
 		"receipt": {"receipt", receiptPage{
 			shownID: lost, Progress: desk.Progress{
@@ -126,6 +129,11 @@ var (
 		{mobileid.Certificate{CertificateID: mobileid.CertificateID{Serial: "43f1a3945641e294e814efb00f9281d9f3e6469e"}, State: mobileid.CertificateValid, NotAfter: noon}, "sign-in"},
 		{mobileid.Certificate{CertificateID: mobileid.CertificateID{Serial: "1"}, State: mobileid.CertificateRevoked, NotAfter: noon}, "certificate"},
 	}
+	both = []shownCertificate{
+		{mobileid.Certificate{CertificateID: mobileid.CertificateID{Serial: "43f1a3945641e294e814efb00f9281d9f3e6469e"}}, "sign-in"},
+		{mobileid.Certificate{CertificateID: mobileid.CertificateID{Serial: "558f28f6cb8ad5788d64283bf84f578f34b18816"}}, "signature"},
+	}
+	waiting = []mobileid.CertificateResult{{CertificateID: both[0].CertificateID}, {CertificateID: both[1].CertificateID}}
 	revoked = []mobileid.CertificateResult{
 		{
 			CertificateID: mobileid.CertificateID{Serial: "43f1a3945641e294e814efb00f9281d9f3e6469e"}, IssuerDN: "CN=" + strings.Repeat("x", 64),
@@ -150,7 +158,7 @@ func progressStates() map[string]desk.Progress {
 		"elsewhere":              {Stage: desk.StageElsewhere},
 		"elsewhere after Next":   {Stage: desk.StageElsewhere, RequestedAt: noon},
 		"locked":                 {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open},
-		"locked, CA away":        {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open, NextTry: noon, Tries: 3, CAIsAsked: true},
+		"locked, CA away":        {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: waiting, NextTry: noon, Tries: 3, CAIsAsked: true},
 		"locked, help is needed": {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open, NeedsHelp: true},
 		"locked, silence":        {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open, Silent: true},
 		"revoked":                {Stage: desk.StageRevoked, RequestedAt: noon, LockedAt: noon, RevokedAt: noon, Number: 1, Certificates: revoked},
@@ -198,20 +206,28 @@ var failures = []mobileid.FailureType{
 	mobileid.FailureCancelled, mobileid.FailurePhoneSilent, mobileid.FailurePhoneRefused, mobileid.FailureMobileIDActive, mobileid.FailureCARefused,
 }
 
-// Every page in every state: axe-core, HTML, the width of a phone.
-func TestStates(t *testing.T) {
+// places are addresses that templates have.
+var places = map[string]string{
+	"dashboard": "/", "mobile-ids": "/mobile-ids", "history": "/history", "get": "/get", "get-progress": "/get/progress", "mobile-id": "/mobile-ids/m",
+	"lock": "/mobile-ids/m/lock", "progress": "/mobile-ids/m/progress", "receipt": "/mobile-ids/m/receipt", "not-active": "/mobile-ids/m/lock",
+}
+
+// gallery serves every state at an address of its own, at noon.
+func gallery(t *testing.T, all map[string]state) *httptest.Server {
+	t.Helper()
 	r, err := newRenderer()
 	require.NoError(t, err)
-	all := states()
+	code, err := messaging.QR("A made-up code, good for nothing. The real one is a secret of its user, and is forgotten when it was scanned.")
+	require.NoError(t, err)
 	mux := http.NewServeMux()
 	mux.Handle("GET /assets/", r.assets)
 	mux.HandleFunc("GET /events", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("GET /get/code.png", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(code) })
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, request *http.Request) {
 		name := request.URL.Query().Get("name")
-		now := time.Now()
 		v := view{
-			Name: "Anna Andersson", SignedIn: true, Entitled: true, Contact: "Service desk\n+46 8 000 000", At: "/", Template: all[name].template,
-			Limits: &limits{Session: now.Add(30 * time.Minute), Here: "/", now: now}, Page: all[name].page,
+			Name: "Anna Andersson", SignedIn: true, Entitled: true, Contact: "Service desk\n+46 8 000 000", At: places[all[name].template], Template: all[name].template,
+			Limits: &limits{Session: noon.Add(30 * time.Minute), Here: "/", now: noon}, Page: all[name].page,
 		}
 		if all[name].view != nil {
 			all[name].view(&v)
@@ -219,12 +235,20 @@ func TestStates(t *testing.T) {
 		r.page(w, http.StatusOK, all[name].template, v)
 	})
 	server := httptest.NewServer(mux)
-	defer server.Close()
+	t.Cleanup(server.Close)
+	return server
+}
 
+// at is the path of a state in the gallery.
+func at(name string) string { return "/state?" + url.Values{"name": {name}}.Encode() }
+
+// Every page in every state: axe-core, HTML, the width of a phone.
+func TestStates(t *testing.T) {
+	all := states()
 	book := chromium.NewBook(t, "states")
-	w := chromium.Open(t, server.URL)
+	w := chromium.Open(t, gallery(t, all).URL)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		w.GoTo("/state?name=" + strings.ReplaceAll(strings.ReplaceAll(name, " ", "%20"), "'", "%27"))
+		w.GoTo(at(name))
 		book.Look(w, name)
 	}
 	book.RequireTemplates(t, "templates")

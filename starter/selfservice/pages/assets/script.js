@@ -4,11 +4,16 @@
 
 const local = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "medium" });
 
+const localTime = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
 // Times are rendered in UTC; people read them in their own zone, and see UTC beside it.
+// What is to come today needs no date.
 function localize(part) {
   for (const time of part.querySelectorAll("time[data-exact]")) {
     time.title = time.textContent;
-    time.textContent = local.format(new Date(time.dateTime));
+    const at = new Date(time.dateTime);
+    const today = "soon" in time.dataset && at.toDateString() === new Date().toDateString();
+    time.textContent = (today ? localTime : local).format(at);
   }
 }
 
