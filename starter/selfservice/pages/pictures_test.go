@@ -27,16 +27,16 @@ func TestPictures(t *testing.T) {
 	if os.Getenv("UPDATE_PICTURES") != "" {
 		all := states()
 		w := chromium.Open(t, gallery(t, all).URL)
-		require.NoError(t, os.MkdirAll(folder, 0o755)) //nolint:gosec // for everybody to see
+		require.NoError(t, os.MkdirAll(folder, 0o755))
 		for file, name := range pictures {
 			require.Contains(t, all, name)
-			require.NoError(t, os.WriteFile(filepath.Join(folder, file), w.Picture(at(name)), 0o644)) //nolint:gosec // the same
+			require.NoError(t, os.WriteFile(filepath.Join(folder, file), w.Picture(at(name)), 0o644))
 		}
 	}
 	readme, err := os.ReadFile(filepath.Join("..", "..", "..", "README.md"))
 	require.NoError(t, err)
 	for file := range pictures {
-		picture, err := os.ReadFile(filepath.Join(folder, file)) //nolint:gosec // one of ours
+		picture, err := os.ReadFile(filepath.Join(folder, file))
 		require.NoError(t, err)
 		require.Less(t, len(picture), 60<<10, file)
 		_, err = png.Decode(bytes.NewReader(picture))

@@ -54,10 +54,10 @@ func Open(t *testing.T, url string) *Window {
 		_ = chromedp.Cancel(ctx) // waits until it has ended, so that its folder can go
 		stopBrowser()
 	})
-	return newWindow(t, ctx, url)
+	return newWindow(ctx, t, url)
 }
 
-func newWindow(t *testing.T, ctx context.Context, url string) *Window {
+func newWindow(ctx context.Context, t *testing.T, url string) *Window {
 	t.Helper()
 	w := &Window{T: t, Ctx: ctx, URL: url}
 	chromedp.ListenTarget(ctx, func(event any) {
@@ -67,7 +67,7 @@ func newWindow(t *testing.T, ctx context.Context, url string) *Window {
 			w.mu.Unlock()
 		}
 	})
-	w.Do(network.Enable())
+	w.Do(network.Enable()) //nolint:contextcheck // the window has it
 	return w
 }
 
@@ -76,7 +76,7 @@ func (w *Window) Tab() *Window {
 	w.T.Helper()
 	ctx, stop := chromedp.NewContext(w.Ctx)
 	w.T.Cleanup(stop)
-	return newWindow(w.T, ctx, w.URL)
+	return newWindow(ctx, w.T, w.URL)
 }
 
 // Do does something, within patience.
