@@ -70,7 +70,9 @@ func (d *Desk) Get(ctx context.Context, userID string) (Getting, error) {
 	switch {
 	case errors.Is(err, client.ErrNoWorker):
 		// Without a worker it is known whether one runs, and no more.
-		if running, describeErr := applicant.Running(ctx); describeErr == nil && !running {
+		describing, stop := context.WithTimeout(ctx, askWait/2)
+		defer stop()
+		if running, describeErr := applicant.Running(describing); describeErr == nil && !running {
 			return g, nil
 		}
 		g.Unknown = true
