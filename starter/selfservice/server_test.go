@@ -442,8 +442,8 @@ func TestLimits(t *testing.T) {
 		require.Equal(t, http.StatusOK, response.StatusCode)
 		open = append(open, response)
 	}
-	response, _ = b.get("/mobile-ids/mid-anna/progress/events")
-	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode, "one session cannot take them all")
+	response, _ = p.signedIn(t, "anna").get("/mobile-ids/mid-anna/progress/events")
+	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode, "one user cannot take them all, with as many sessions as may be")
 	require.NotEmpty(t, response.Header.Get("Retry-After"))
 
 	slow := newPlace(t, func(c *config.Config) { c.Serve.Rate = 1 })

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"time"
+
+	"mobileid/starter/selfservice/streams"
 )
 
 const (
@@ -20,7 +22,7 @@ const (
 // opened again.
 func (c *call) stream(name string, read func() (view any, over bool, err error)) {
 	a := c.api
-	who := "user " + c.user()
+	who := streams.User(c.user())
 	if !a.Streams.Open(who) {
 		c.w.Header().Set("Retry-After", "60")
 		Refuse(c.w, http.StatusServiceUnavailable, "too many event streams are open")

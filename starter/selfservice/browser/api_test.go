@@ -1,20 +1,10 @@
 package browser
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"encoding/json"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/stretchr/testify/require"
 
 	"mobileid"
@@ -23,43 +13,14 @@ import (
 // byAPI is a lock by another backend: no browser, and the same process.
 func byAPI(t *testing.T, in *installation) {
 	require.NoError(t, in.Add(t.Context(), "kim", "Kim Karlsson", "mid-2008"))
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	var provider *httptest.Server
-	provider = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var answer any = map[string]string{"issuer": provider.URL, "jwks_uri": provider.URL + "/keys"}
-		if r.URL.Path == "/keys" {
-			answer = jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k", Algorithm: "ES256", Use: "sig"}}}
-		}
-		_ = json.NewEncoder(w).Encode(answer)
-	}))
-	defer provider.Close()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "k"}}, nil)
-	require.NoError(t, err)
-	token, err := jwt.Signed(signer).Claims(map[string]any{
-		"iss": provider.URL, "aud": "mobile-id-api", "sub": "kim", "scope": "mobile-id", "exp": time.Now().Add(time.Hour).Unix(),
-	}).Serialize()
-	require.NoError(t, err)
-	withAPI := *in
-	withAPI.Config.Serve.API.Audience, withAPI.Config.Serve.OpenID.Issuer = "mobile-id-api", provider.URL
-	url, _ := withAPI.another(t)
-
+	p := newProvider(t)
+	url, _ := in.withAPI(p).another(t)
+	token := p.token(t, "kim")
 	call := func(method, path, body string) (int, string) {
 		t.Helper()
-		request, err := http.NewRequestWithContext(t.Context(), method, url+"/api/v1/mobile-ids/mid-2008"+path, strings.NewReader(body))
-		require.NoError(t, err)
-		request.Header.Set("Authorization", "Bearer "+token)
-		request.Header.Set("Idempotency-Key", "once")
-		if body != "" {
-			request.Header.Set("Content-Type", "application/json")
-		}
-		response, err := http.DefaultClient.Do(request)
-		require.NoError(t, err)
-		defer func() { _ = response.Body.Close() }()
-		text, err := io.ReadAll(response.Body)
-		require.NoError(t, err)
-		return response.StatusCode, string(bytes.TrimSpace(text))
+		return callAPI(t, url, token, method, "/mobile-ids/mid-2008"+path, body, "Idempotency-Key", "once")
 	}
+	history := func() (int, string) { return callAPI(t, url, token, http.MethodGet, "/history", "") }
 	code, text := call(http.MethodPost, "/lock/next", "")
 	require.Equal(t, http.StatusConflict, code, text)
 	require.Contains(t, text, "urn:mobileid:problem:NoLock", "Next starts nothing")
@@ -94,4 +55,8 @@ func byAPI(t *testing.T, in *installation) {
 	require.Contains(t, text, `"byUser":true`)
 	require.Contains(t, text, `"reason":"keyCompromise"`)
 	require.Contains(t, text, `"proof":[`)
+	code, text = history()
+	require.Equal(t, http.StatusOK, code, text)
+	require.Equal(t, 1, strings.Count(text, `"event":"locked"`), text)
+	require.Equal(t, 1, strings.Count(text, `"event":"cancelled"`), text)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mobileid/starter/selfservice/session"
+	"mobileid/starter/selfservice/streams"
 )
 
 const (
@@ -39,12 +40,13 @@ type fragment struct {
 // events: "progress" with the new part, "heading" and "line" with what to say of it, and
 // "over".
 func (p *Pages) stream(v *visit, read func() (fragment, error)) {
-	if !p.Streams.Open(v.session.ID) {
+	who := streams.User(v.user()) // and not the session: one user can have many
+	if !p.Streams.Open(who) {
 		v.w.Header().Set("Retry-After", "60")
 		http.Error(v.w, "too many pages are open", http.StatusServiceUnavailable)
 		return
 	}
-	defer p.Streams.Close(v.session.ID)
+	defer p.Streams.Close(who)
 	out := http.NewResponseController(v.w)
 	v.w.Header().Set("Content-Type", "text/event-stream")
 	v.w.Header().Set("X-Accel-Buffering", "no") // proxies are not to collect

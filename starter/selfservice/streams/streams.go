@@ -3,8 +3,11 @@ package streams
 
 import "sync"
 
-// each is how many one session, or one user of the API, can have open at once.
+// each is how many one user can have open at once, in all browsers and by the API.
 const each = 6
+
+// User names a user, to open and close streams for.
+func User(id string) string { return "user " + id }
 
 // Limit counts the open event streams.
 type Limit struct {

@@ -1,0 +1,183 @@
+package browser
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mobileid"
+	"mobileid/workflows"
+)
+
+// lookEvery is how often something is looked at that others do.
+const lookEvery = 50 * time.Millisecond
+
+// What other backends do, on the real parts.
+func TestByAPI(t *testing.T) {
+	in := start(t)
+	p := newProvider(t)
+	url, _ := in.withAPI(p).another(t)
+	t.Run("an operator locks", func(t *testing.T) { operatorLocks(t, in, p, url) })
+	t.Run("Get mobile ID", func(t *testing.T) { getByAPI(t, in, p, url) })
+	t.Run("metrics", func(t *testing.T) {
+		// Of the instance that runs as a program.
+		response, err := http.Get(in.url + "/nowhere") //nolint:noctx // a test
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		response, err = http.Get("http://" + in.Stack.MetricsAddress + "/metrics") //nolint:noctx // a test
+		require.NoError(t, err)
+		defer func() { _ = response.Body.Close() }()
+		text, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		require.Contains(t, string(text), `mobileid_serve_request_seconds_count{class="2xx",route="/sign-in"} 1`+"\n")
+		require.Contains(t, string(text), "mobileid_serve_streams_open 0\n")
+		require.Contains(t, string(text), "temporal_request")
+	})
+}
+
+// operatorLocks: the process is the operators' one, and the audit has who did it.
+func operatorLocks(t *testing.T, in *installation, p *provider, url string) {
+	require.NoError(t, in.Add(t.Context(), "nora", "Nora Nord", "mid-2201"))
+	require.NoError(t, in.Add(t.Context(), "oda", "Oda Ost", "mid-2202"))
+	olof := p.operator(t, "olof")
+	operator := func(id, step, body string) (int, string) {
+		t.Helper()
+		return callAPI(t, url, olof, http.MethodPost, "/operator/mobile-ids/"+id+"/lock"+step, body, "Idempotency-Key", "once")
+	}
+	code, text := operator("mid-2201", "", `{"owner": "oda"}`)
+	require.Equal(t, http.StatusNotFound, code, text)
+	code, text = operator("mid-2201", "/next", `{"owner": "nora"}`)
+	require.Equal(t, http.StatusConflict, code, text)
+	require.Contains(t, text, "urn:mobileid:problem:NoLock")
+	code, text = operator("mid-2201", "", `{"owner": "nora"}`)
+	require.Equal(t, http.StatusOK, code, text)
+	require.Contains(t, text, `"stage":"waiting"`)
+	in.requireState(t, "mid-2201", mobileid.Active, 2)
+	execution, err := in.Temporal.DescribeWorkflowExecution(t.Context(), workflows.LockWorkflowID("mid-2201"), "")
+	require.NoError(t, err)
+	require.Equal(t, workflows.LockForOperator, execution.GetWorkflowExecutionInfo().GetType().GetName())
+	code, text = operator("mid-2201", "/next", `{"owner": "nora", "reason": "keyCompromise"}`)
+	require.Contains(t, []int{http.StatusOK, http.StatusAccepted}, code, text)
+	// The owner sees it, too, and so does the operator.
+	code, text = callAPI(t, url, p.token(t, "nora"), http.MethodGet, "/mobile-ids/mid-2201/lock/events", "")
+	require.Equal(t, http.StatusOK, code, text)
+	require.Contains(t, text, "event: over")
+	code, text = callAPI(t, url, olof, http.MethodGet, "/operator/mobile-ids/mid-2201/lock", "")
+	require.Equal(t, http.StatusOK, code, text)
+	require.Contains(t, text, `"owner":"nora"`)
+	require.Contains(t, text, `"stage":"visible"`)
+	code, text = operator("mid-2201", "/cancel", `{"owner": "nora"}`)
+	require.Equal(t, http.StatusConflict, code, text)
+	require.Contains(t, text, "urn:mobileid:problem:AlreadyConfirmed")
+	code, text = operator("mid-2201", "/retry", `{"owner": "nora"}`)
+	require.Equal(t, http.StatusOK, code, text)
+	in.requireState(t, "mid-2201", mobileid.Locked, 0)
+	trail, err := in.Store.AuditTrail(t.Context(), "mid-2201")
+	require.NoError(t, err)
+	require.Equal(t, mobileid.EventLocked, trail[len(trail)-3].Record.Event)
+	require.Equal(t, mobileid.Decision{By: "olof"}, trail[len(trail)-3].Record.Decision)
+
+	// A second operator joins the owner's process.
+	code, text = callAPI(t, url, p.token(t, "oda"), http.MethodPost, "/mobile-ids/mid-2202/lock", "")
+	require.Equal(t, http.StatusOK, code, text)
+	code, text = operator("mid-2202", "", `{"owner": "oda", "confirmed": true}`)
+	require.Contains(t, []int{http.StatusOK, http.StatusAccepted}, code, text)
+	execution, err = in.Temporal.DescribeWorkflowExecution(t.Context(), workflows.LockWorkflowID("mid-2202"), "")
+	require.NoError(t, err)
+	require.Equal(t, workflows.Lock, execution.GetWorkflowExecutionInfo().GetType().GetName())
+	require.Eventually(t, func() bool {
+		trail, err := in.Store.AuditTrail(t.Context(), "mid-2202")
+		for _, entry := range trail {
+			if entry.Record.Event == mobileid.EventLocked {
+				return entry.Record.Decision.By == "olof"
+			}
+		}
+		require.NoError(t, err)
+		return false
+	}, patience, lookEvery)
+}
+
+// getByAPI is Get with a lock before, by the API alone.
+func getByAPI(t *testing.T, in *installation, p *provider, url string) {
+	require.NoError(t, in.Add(t.Context(), "pia", "Pia Park", "mid-2203"))
+	pia, other := p.token(t, "pia"), p.token(t, "oda")
+	type status struct {
+		Phase, Live, MobileID, Outcome, Failure string
+		CanCancel, Finished                     bool
+		Code                                    *struct{ Until string }
+	}
+	steer := func(want int, step, body string) (read status) {
+		t.Helper()
+		code, text := callAPI(t, url, pia, http.MethodPost, "/get"+step, body)
+		require.Equal(t, want, code, text)
+		if code == http.StatusOK {
+			require.NoError(t, json.Unmarshal([]byte(text), &read))
+		}
+		return read
+	}
+	look := func() (read status) {
+		t.Helper()
+		code, text := callAPI(t, url, pia, http.MethodGet, "/get", "")
+		require.Equal(t, http.StatusOK, code, text)
+		require.NoError(t, json.Unmarshal([]byte(text), &read))
+		return read
+	}
+	until := func(phase workflows.Phase) {
+		t.Helper()
+		require.Eventually(t, func() bool { return look().Phase == string(phase) }, patience, lookEvery)
+	}
+	require.Equal(t, "none", look().Phase)
+	steer(http.StatusConflict, "/next", "")
+	steer(http.StatusConflict, "/lock", "")
+	require.Equal(t, "mid-2203", steer(http.StatusOK, "", "").Live)
+	steer(http.StatusConflict, "/next", "")
+	steer(http.StatusConflict, "", `{"confirmed": true}`)
+	in.requireState(t, "mid-2203", mobileid.Active, 2)
+	require.Equal(t, string(workflows.Closed), steer(http.StatusOK, "/cancel", "").Phase)
+	in.requireState(t, "mid-2203", mobileid.Active, 2)
+
+	steer(http.StatusOK, "", "")
+	steer(http.StatusOK, "/lock", "")
+	code, text := callAPI(t, url, pia, http.MethodPost, "/get/next", "")
+	require.Contains(t, []int{http.StatusOK, http.StatusAccepted}, code, text)
+	until(workflows.AwaitingPhone)
+	in.requireState(t, "mid-2203", mobileid.Locked, 0)
+	code, text = callAPI(t, url, pia, http.MethodPost, "/get/retry", "")
+	require.Equal(t, http.StatusOK, code, text)
+	require.Contains(t, text, `"retried":false`)
+
+	// The code is its owner's alone.
+	code, text = callAPI(t, url, pia, http.MethodGet, "/get/code", "")
+	require.Equal(t, http.StatusOK, code, text)
+	var scannable struct{ URI string }
+	require.NoError(t, json.Unmarshal([]byte(text), &scannable))
+	code, text = callAPI(t, url, pia, http.MethodGet, "/get/code.png", "")
+	require.Equal(t, http.StatusOK, code)
+	require.True(t, strings.HasPrefix(text, "\x89PNG"))
+	for _, token := range []string{other, p.operator(t, "olof")} {
+		for _, path := range []string{"/get/code", "/get/code.png"} {
+			code, text = callAPI(t, url, token, http.MethodGet, path, "")
+			require.Contains(t, []int{http.StatusNotFound, http.StatusForbidden}, code)
+			require.NotContains(t, text, scannable.URI)
+		}
+	}
+	scanned := make(chan error, 1)
+	go func() {
+		_, err := in.Scan(t.Context(), scannable.URI)
+		scanned <- err
+	}()
+	code, text = callAPI(t, url, pia, http.MethodGet, "/get/events", "")
+	require.Equal(t, http.StatusOK, code)
+	require.NoError(t, <-scanned)
+	require.Contains(t, text, "event: over")
+	require.Contains(t, text, `"outcome":"active"`)
+	require.NotContains(t, text, scannable.URI)
+	in.requireState(t, look().MobileID, mobileid.Active, 2)
+	code, _ = callAPI(t, url, pia, http.MethodGet, "/get/code", "")
+	require.Equal(t, http.StatusNotFound, code)
+}
