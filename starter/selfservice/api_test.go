@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/stretchr/testify/require"
@@ -94,4 +95,31 @@ func TestAPI(t *testing.T) {
 	require.NotEmpty(t, response.Header.Get("Retry-After"))
 	require.Equal(t, "application/problem+json", response.Header.Get("Content-Type"))
 	require.Contains(t, body, "urn:mobileid:problem:TooManyRequests")
+
+	// So it is at every operation of the document.
+	document, err := openapi3.NewLoader().LoadFromFile("api/openapi.json")
+	require.NoError(t, err)
+	for path, item := range document.Paths.Map() {
+		for method, operation := range item.Operations() {
+			require.NotNil(t, operation.Responses.Value("429"), operation.OperationID)
+			require.Eventually(t, func() bool { // one a second is let through
+				response, body = b.do(bearer(method, strings.ReplaceAll(path, "{id}", "mid-none"), ""))
+				return response.StatusCode == http.StatusTooManyRequests
+			}, time.Minute, time.Millisecond, operation.OperationID)
+			require.Contains(t, body, "urn:mobileid:problem:TooManyRequests")
+		}
+	}
+}
+
+// A handler that breaks is told in the way of the API, and without what broke.
+func TestBroken(t *testing.T) {
+	p := newPlace(t)
+	for path, want := range map[string]string{"/api/v1/mobile-ids": "urn:mobileid:problem:Broken", "/mobile-ids": "this page is broken"} {
+		w := httptest.NewRecorder()
+		p.server.guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("anna") })).
+			ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		require.Equal(t, http.StatusInternalServerError, w.Code)
+		require.Contains(t, w.Body.String(), want)
+		require.NotContains(t, w.Body.String(), "anna")
+	}
 }

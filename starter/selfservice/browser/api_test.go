@@ -10,11 +10,18 @@ import (
 	"mobileid"
 )
 
-// byAPI is a lock by another backend: no browser, and the same process.
+// byAPI is what other backends do: no browser, and the same processes.
 func byAPI(t *testing.T, in *installation) {
-	require.NoError(t, in.Add(t.Context(), "kim", "Kim Karlsson", "mid-2008"))
 	p := newProvider(t)
 	url, _ := in.withAPI(p).another(t)
+	t.Run("a lock", func(t *testing.T) { locksByAPI(t, in, p, url) })
+	t.Run("an operator's lock", func(t *testing.T) { operatorLocks(t, in, p, url) })
+	t.Run("Get mobile ID", func(t *testing.T) { getByAPI(t, in, p, url) })
+	t.Run("metrics", func(t *testing.T) { scraped(t, in) })
+}
+
+func locksByAPI(t *testing.T, in *installation, p *provider, url string) {
+	require.NoError(t, in.Add(t.Context(), "kim", "Kim Karlsson", "mid-2008"))
 	token := p.token(t, "kim")
 	call := func(method, path, body string) (int, string) {
 		t.Helper()
