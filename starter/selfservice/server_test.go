@@ -173,9 +173,13 @@ func (b *browser) cookie() *http.Cookie {
 	b.t.Helper()
 	u, err := url.Parse(b.place.URL)
 	require.NoError(b.t, err)
-	cookies := b.Jar.Cookies(u)
-	require.Len(b.t, cookies, 1)
-	return cookies[0]
+	for _, cookie := range b.Jar.Cookies(u) {
+		if cookie.Name == "mobileid" {
+			return cookie
+		}
+	}
+	require.Fail(b.t, "nobody is signed in")
+	return nil
 }
 
 func TestSignIn(t *testing.T) {
@@ -256,12 +260,59 @@ func TestSignInIsLimited(t *testing.T) {
 	require.Equal(t, http.StatusSeeOther, response.StatusCode, "others are not kept out")
 }
 
+// Whoever knows a user's name can keep out browsers that are not known, and no others.
+func TestKnownBrowserIsNotKeptOut(t *testing.T) {
+	p := newPlace(t)
+	known, foreign := p.signedIn(t, "anna"), p.browser(t)
+	right, wrong := url.Values{"user": {"anna"}, "password": {password}}, url.Values{"user": {"anna"}, "password": {"wrong"}}
+	try := func(b *browser, form url.Values) int {
+		response, _ := b.post("/sign-in", form)
+		return response.StatusCode
+	}
+	for range 11 {
+		_ = try(foreign, wrong)
+	}
+	require.Equal(t, http.StatusTooManyRequests, try(foreign, right))
+	require.Equal(t, http.StatusSeeOther, try(known, right), "the user's own browser")
+	require.Equal(t, http.StatusTooManyRequests, try(foreign, right), "which gives nobody else new tries")
+
+	// The cookie is of this user alone, and has its own tries.
+	u, err := url.Parse(p.URL)
+	require.NoError(t, err)
+	var device *http.Cookie
+	for _, cookie := range known.Jar.Cookies(u) {
+		if cookie.Name == "mobileid-device" {
+			device = cookie
+		}
+	}
+	require.NotNil(t, device)
+	require.NotContains(t, device.Value, "anna")
+	ottos := p.signedIn(t, "otto")
+	require.Equal(t, http.StatusTooManyRequests, try(ottos, right), "otto's browser is none of anna's")
+	stolen := p.browser(t)
+	stolen.Jar.SetCookies(u, []*http.Cookie{{Name: device.Name, Value: device.Value, Path: "/"}})
+	for range 10 {
+		require.Equal(t, http.StatusUnauthorized, try(stolen, wrong))
+	}
+	require.Equal(t, http.StatusTooManyRequests, try(stolen, right), "it is no way around the limit")
+	forged := p.browser(t)
+	forged.Jar.SetCookies(u, []*http.Cookie{{Name: device.Name, Value: device.Value[1:], Path: "/"}})
+	require.Equal(t, http.StatusTooManyRequests, try(forged, right))
+	response, _ := p.browser(t).post("/sign-in", url.Values{"user": {"otto"}, "password": {password}})
+	require.Equal(t, http.StatusSeeOther, response.StatusCode)
+	require.Equal(t, "mobileid-device", response.Cookies()[1].Name)
+	require.True(t, response.Cookies()[1].HttpOnly)
+	require.Positive(t, response.Cookies()[1].MaxAge)
+}
+
 func TestCookieOverTLS(t *testing.T) {
 	p := newPlace(t, func(c *config.Config) { c.Serve.PublicURL = "https://id.example.com" })
 	response, _ := p.browser(t).post("/sign-in", url.Values{"user": {"anna"}, "password": {password}})
 	set := response.Cookies()[0]
 	require.Equal(t, "__Host-mobileid", set.Name)
 	require.True(t, set.Secure)
+	require.Equal(t, "__Host-mobileid-device", response.Cookies()[1].Name)
+	require.True(t, response.Cookies()[1].Secure)
 	require.Empty(t, set.Domain)
 	require.NotEmpty(t, response.Header.Get("Strict-Transport-Security"))
 }

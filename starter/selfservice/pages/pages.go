@@ -50,6 +50,7 @@ type Pages struct {
 	Options
 	forms    *seal.Sealer // what a form was shown for
 	accepted *seal.Sealer // that Next was accepted, in the address of a progress page
+	devices  *session.Devices
 	render   *renderer
 }
 
@@ -67,6 +68,9 @@ func New(options Options) (*Pages, error) {
 		return nil, err
 	}
 	if p.accepted, err = seal.New(options.Key, "accepted", options.Clock); err != nil {
+		return nil, err
+	}
+	if p.devices, err = session.NewDevices(options.Key, options.Sessions.Secure(), options.Clock); err != nil {
 		return nil, err
 	}
 	p.render, err = newRenderer()

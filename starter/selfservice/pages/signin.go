@@ -47,7 +47,7 @@ func (p *Pages) signIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	page := signInPage{Then: ownPath(r.PostForm.Get("then")), UserID: r.PostForm.Get("user")}
-	err := p.Passwords.SignIn(r.Context(), page.UserID, r.PostForm.Get("password"), p.Address(r))
+	err := p.Passwords.SignIn(r.Context(), page.UserID, r.PostForm.Get("password"), p.Address(r), p.devices.Of(r, page.UserID))
 	switch {
 	case errors.Is(err, session.ErrWrong):
 		page.Error = "The user name or the password is wrong."
@@ -75,6 +75,12 @@ func (p *Pages) begin(v *visit, userID, method, then string) {
 	if err != nil {
 		v.fail(err)
 		return
+	}
+	if method == byPassword {
+		if err := p.devices.Remember(v.w, v.r, userID); err != nil {
+			v.fail(err)
+			return
+		}
 	}
 	v.redirect(ownPath(then))
 }

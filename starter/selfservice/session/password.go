@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -75,24 +76,30 @@ func NewPasswords(store *identitymanager.Store) (*Passwords, error) {
 	return &Passwords{store: store, slots: make(chan struct{}, hashesAtOnce), decoy: decoy}, nil
 }
 
-// SignIn checks a password. The address is where the request came from. Every try
-// counts, for the user and for the address, until one of the user succeeds.
-func (p *Passwords) SignIn(ctx context.Context, userID, password, address string) (err error) {
+// SignIn checks a password. The address is where the request came from, and device its
+// browser, if the user has signed in with it before. Every try counts for the address, and
+// until one succeeds for the device; without one, or when that has had its tries, for the
+// user. So whoever tries a user's passwords keeps out all browsers but those that are known.
+func (p *Passwords) SignIn(ctx context.Context, userID, password, address, device string) (err error) {
 	if p.Tried != nil {
 		defer func() { p.Tried(err) }()
 	}
-	user := tryKey("user", userID)
-	for _, try := range []struct {
-		key  string
-		most int
-	}{{tryKey("address", Network(address)), triesFromAddress}, {user, triesOfUser}} {
-		tries, err := p.store.CountTry(ctx, try.key, TryWindow)
+	if many, err := p.tooMany(ctx, tryKey("address", Network(address)), triesFromAddress); many || err != nil {
+		return cmp.Or(err, ErrTooMany)
+	}
+	counted := tryKey("user", userID)
+	known := device != ""
+	if known {
+		many, err := p.tooMany(ctx, tryKey("device", device), triesOfUser)
 		if err != nil {
 			return err
 		}
-		if tries > try.most {
-			return ErrTooMany
-		}
+		known = !many
+	}
+	if known {
+		counted = tryKey("device", device)
+	} else if many, err := p.tooMany(ctx, counted, triesOfUser); many || err != nil {
+		return cmp.Or(err, ErrTooMany)
 	}
 	kept, err := p.store.PasswordHash(ctx, userID)
 	if err != nil {
@@ -105,7 +112,13 @@ func (p *Passwords) SignIn(ctx context.Context, userID, password, address string
 	if !right {
 		return ErrWrong
 	}
-	return p.store.ForgetTries(ctx, user)
+	return p.store.ForgetTries(ctx, counted)
+}
+
+// tooMany counts a try, and reports whether there were too many.
+func (p *Passwords) tooMany(ctx context.Context, key string, most int) (bool, error) {
+	tries, err := p.store.CountTry(ctx, key, TryWindow)
+	return tries > most, err
 }
 
 // verify takes its turn and measures a password against a hash, or against the decoy

@@ -58,6 +58,9 @@ func New(options Options) *Sessions {
 	return &Sessions{options: options}
 }
 
+// Secure reports whether people come by TLS.
+func (s *Sessions) Secure() bool { return s.options.Secure }
+
 // Begin signs a user in: with a new token, in the place of the session that the
 // request had.
 func (s *Sessions) Begin(w http.ResponseWriter, r *http.Request, userID, method string) error {
