@@ -116,12 +116,7 @@ func (s *Store) activatable(ctx context.Context, tx *sql.Tx, m mobileid.MobileID
 	if err := mobileid.AdmitGet(a); err != nil {
 		return err
 	}
-	for _, live := range a.Live() {
-		if live.ID != m.ID {
-			return mobileid.AlreadyActive()
-		}
-	}
-	return nil
+	return aloneLive(a, m.ID)
 }
 
 // Abandon makes a registered mobile ID locked, because it will not come into

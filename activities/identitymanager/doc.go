@@ -12,7 +12,7 @@
 // takes what it needs always in this order:
 //
 //  1. the user's row, if it decides whether the user may have another mobile ID
-//     (PutGrant, Register, Activate) or changes the user (PutUser),
+//     (PutGrant, Register, Activate, Reactivate) or changes the user (PutUser),
 //  2. the head of the mobile ID's audit chain, if it appends to it,
 //  3. the mobile ID's row,
 //  4. what hangs on the mobile ID: its certificates, grant, provisioning and

@@ -147,15 +147,64 @@ func (s *Store) Deactivate(ctx context.Context, id string) error {
 }
 
 // Reactivate makes an inactive mobile ID active, and its certificates on hold
-// valid. Any other state is a *mobileid.TransitionError.
+// valid. Any other state is a *mobileid.TransitionError. While its owner has another
+// live one, which a Get can have brought about meanwhile, it is
+// mobileid.ErrMobileIDActive: nobody has two.
 func (s *Store) Reactivate(ctx context.Context, id string) error {
-	return s.change(ctx, "reactivate", id, func(tx *sql.Tx, m mobileid.MobileID) error {
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		m, err := s.takeWithOwner(ctx, tx, id)
+		if err != nil {
+			return err
+		}
 		// A registered one can become active too, but not by this way.
 		if m.State == mobileid.Registered {
 			return &mobileid.TransitionError{What: "mobile ID " + m.ID, From: string(m.State), To: string(mobileid.Active)}
 		}
-		return move(ctx, tx, m, mobileid.Active, mobileid.CertificateOnHold, mobileid.CertificateValid)
+		if err := move(ctx, tx, m, mobileid.Active, mobileid.CertificateOnHold, mobileid.CertificateValid); err != nil {
+			return err
+		}
+		a, err := s.readApplicant(ctx, tx, m.Owner.ID)
+		if err != nil {
+			return err
+		}
+		return aloneLive(a, id)
 	})
+	if err != nil {
+		return fmt.Errorf("reactivate mobile ID %s: %w", id, err)
+	}
+	return nil
+}
+
+// takeWithOwner takes first the owner and then the mobile ID, as everything does that
+// decides about what a user has: see the package comment. An unknown id is
+// mobileid.ErrMobileIDNotFound, and one that changes hands meanwhile a
+// *mobileid.ConflictError.
+func (s *Store) takeWithOwner(ctx context.Context, tx *sql.Tx, id string) (mobileid.MobileID, error) {
+	before, err := readMobileID(ctx, tx, id, "")
+	if errors.Is(err, sql.ErrNoRows) {
+		return mobileid.MobileID{}, mobileid.NotFound()
+	}
+	if err != nil {
+		return mobileid.MobileID{}, err
+	}
+	if err := s.takeUser(ctx, tx, before.Owner.ID); err != nil {
+		return mobileid.MobileID{}, err
+	}
+	m, err := s.takeMobileID(ctx, tx, id)
+	if err == nil && m.Owner.ID != before.Owner.ID {
+		err = &mobileid.ConflictError{MobileID: id, Problem: "belongs to another user by now"}
+	}
+	return m, err
+}
+
+// aloneLive refuses a live mobile ID beside the one that is meant.
+func aloneLive(a mobileid.Applicant, id string) error {
+	for _, live := range a.Live() {
+		if live.ID != id {
+			return mobileid.AlreadyActive()
+		}
+	}
+	return nil
 }
 
 // ChangeOwner hands a mobile ID to another user, who must exist. Nothing in the

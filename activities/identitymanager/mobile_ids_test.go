@@ -194,6 +194,18 @@ func TestDeactivateAndReactivate(t *testing.T) {
 	}
 }
 
+// An inactive mobile ID without a live certificate is no obstacle to a new one, and so
+// must not come back beside it.
+func TestReactivateMakesNoSecondActiveMobileID(t *testing.T) {
+	eachStore(t, func(t *testing.T, s *Store, _ database) {
+		create(t, s, "mid-1", mobileid.Inactive, certificate("a1", mobileid.CertificateRevoked))
+		create(t, s, "mid-2", mobileid.Active)
+		expectNothingWritten(t, s, func() {
+			require.ErrorIs(t, s.Reactivate(t.Context(), "mid-1"), mobileid.ErrMobileIDActive)
+		})
+	})
+}
+
 // on calls a method for mobile ID mid-1.
 func on(method func(*Store, context.Context, string) error) func(*Store, *testing.T) error {
 	return func(s *Store, t *testing.T) error { return method(s, t.Context(), "mid-1") }

@@ -169,7 +169,7 @@ func readEmails(ctx context.Context, tx *sql.Tx, id string) ([]string, error) {
 }
 
 // takeUser makes the transaction the only one that decides about the mobile IDs of
-// a user, until it ends. It must be what the transaction does first: see the
+// a user, until it ends. It must be what the transaction takes first: see the
 // package comment. An unknown user is ErrUserNotFound.
 func (s *Store) takeUser(ctx context.Context, tx *sql.Tx, id string) error {
 	err := tx.QueryRowContext(ctx, `SELECT id FROM users WHERE id = $1`+s.dialect.forTurn, id).Scan(&id)
