@@ -22,6 +22,8 @@ WORKFLOWCHECK_VERSION   := v0.6.0
 GOTESTSUM_VERSION       := v1.13.0
 TEMPORAL_SERVER_VERSION := v1.32.0
 STEP_CA_VERSION         := v0.30.2
+GITLEAKS_VERSION        := v8.30.0
+GOVULNCHECK_VERSION     := v1.2.0
 
 # --- what a caller may set ------------------------------------------------------------------------------------------
 
@@ -34,6 +36,10 @@ PARALLEL  ?= 6
 RACE      ?= $(if $(shell command -v gcc clang cc),-race)
 # Every test event, for whoever wants to count; .ci/run does.
 TESTJSON  ?= $(DEV)/test.json
+# How long each fuzz target runs.
+FUZZTIME  ?= 20s
+# Another place of the Go vulnerability database, for a machine that does not reach the public one.
+VULNDB    ?=
 
 # The temporal program of the machine, if it has one; else ours.
 TEMPORAL := $(or $(shell command -v temporal),$(BIN)/temporal)
@@ -114,8 +120,34 @@ test: $(BIN)/gotestsum $(BIN)/axe.min.js $(BIN)/htmlvalidate ## all tests, on th
 record-histories: $(TEMPORAL) ## record one history per path of each process, for the replay test
 	@RECORD_HISTORIES=$$(date -u +%F) go test -count=1 ./workflows
 
+# Go runs one target at a time. What a target finds stays in its package's testdata/fuzz, for every `make test` from then on.
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME
+	@grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r dir; do \
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$$dir"/*_test.go | cut -d' ' -f2); do \
+	    echo "$$dir $$target"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; \
+	  done; \
+	done
+
+# It needs the vulnerability database of the Go project. Without it nothing was looked for, and that is a failure.
+.PHONY: vulncheck
+vulncheck: $(BIN)/govulncheck ## known vulnerabilities in what worker and starter call
+	@said=$$($(BIN)/govulncheck $(if $(VULNDB),-db '$(VULNDB)') ./worker ./starter 2>&1) && { echo "$$said"; exit 0; }; \
+	  echo "$$said"; \
+	  ! grep -q 'fetching vulnerabilities' <<<"$$said" || echo 'vulncheck: NOT RUN: the vulnerability database cannot be reached; VULNDB names another one'; \
+	  exit 1
+
+# What a licence asks of whoever ships the programs is known for these; any other one is looked at before it comes in.
+LICENCES := Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT
+licences = $(BIN)/go-licenses report ./worker ./starter --ignore mobileid --template tools/licenses/list.tpl 2>/dev/null
+
+.PHONY: licences
+licences: $(BIN)/go-licenses ## write docs/licences.md
+	@$(licences) >docs/licences.md
+
 .PHONY: lint
-lint: lint-fmt lint-mod lint-vet lint-go lint-workflows lint-shell ## all the static checks below
+lint: lint-fmt lint-mod lint-vet lint-go lint-workflows lint-shell lint-licences lint-secrets ## all the static checks below
 
 .PHONY: lint-fmt
 lint-fmt: ## gofmt
@@ -150,10 +182,25 @@ lint-shell: ## shellcheck on every shell script
 	@command -v shellcheck >/dev/null || { echo 'shellcheck is not installed (Debian package shellcheck)'; exit 1; }
 	@grep -lE '^#!.*[/ ](ba)?sh\b' .ci/run $(wildcard scripts/*) | xargs shellcheck --external-sources
 
+# nexus-proto-annotations ships no licence file with its module; it is generated code of two options, by Temporal.
+.PHONY: lint-licences
+lint-licences: $(BIN)/go-licenses ## licences of dependencies are among the known ones, and docs/licences.md lists them
+	@echo 'go-licenses'
+	@said=$$($(BIN)/go-licenses check ./worker ./starter --allowed_licenses=$(LICENCES) \
+	  --ignore mobileid --ignore github.com/nexus-rpc/nexus-proto-annotations 2>&1) || { grep -v 'Error discovering' <<<"$$said"; exit 1; }
+	@diff docs/licences.md <($(licences)) || { echo 'run: make licences'; exit 1; }
+
+.PHONY: lint-secrets
+lint-secrets: $(BIN)/gitleaks ## no secret in the tree, or in its history where there is one, see .gitleaks.toml
+	@echo 'gitleaks'
+	@$(BIN)/gitleaks dir --no-banner --log-level warn --redact --verbose .
+	@if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/gitleaks git --no-banner --log-level warn --redact --verbose .; fi
+
 # --- programs of others ---------------------------------------------------------------------------------------------
 
 .PHONY: tools
-tools: $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool $(BIN)/tctl $(BIN)/gotestsum $(BIN)/golangci-lint $(BIN)/workflowcheck $(BIN)/step-ca $(BIN)/vault-pki ## install all of them into .bin/
+tools: $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool $(BIN)/tctl $(BIN)/step-ca $(BIN)/vault-pki $(BIN)/gotestsum
+tools: $(BIN)/golangci-lint $(BIN)/workflowcheck $(BIN)/gitleaks $(BIN)/go-licenses $(BIN)/govulncheck ## install all of them into .bin/
 
 # A stamp carries the version in its name. A new version makes a new stamp, which is newer than the program; a program
 # that was not finished is older than its stamp, or missing. Both are built again, and nothing else is. Stamps of other
@@ -203,6 +250,20 @@ $(BIN)/vault-pki: tools/vaultpki/go.mod tools/vaultpki/go.sum $(wildcard tools/v
 	@echo 'building the PKI engine of Vault, about a minute the first time'
 	@cd tools/vaultpki && CGO_ENABLED=0 go build -o ../../$@ .
 	@touch $@
+
+# `go install` would ask its repository whether it is deprecated, and the module proxy is all that there need be.
+$(BIN)/go-licenses: tools/licenses/go.mod tools/licenses/go.sum
+	@echo 'building go-licenses'
+	@cd tools/licenses && go build -o ../../$@ github.com/google/go-licenses/v2
+	@touch $@
+
+$(BIN)/gitleaks: $(call stamp,gitleaks,$(GITLEAKS_VERSION))
+	@echo 'building gitleaks $(GITLEAKS_VERSION)'
+	$(call go-install,github.com/zricethezav/gitleaks/v8,$(GITLEAKS_VERSION))
+
+$(BIN)/govulncheck: $(call stamp,govulncheck,$(GOVULNCHECK_VERSION))
+	@echo 'building govulncheck $(GOVULNCHECK_VERSION)'
+	$(call go-install,golang.org/x/vuln/cmd/govulncheck,$(GOVULNCHECK_VERSION))
 
 $(BIN)/axe.min.js: tools/axe/package.json tools/axe/package-lock.json
 	@mkdir -p $(BIN)/axe
