@@ -24,8 +24,8 @@ const clients = 16
 // fault a share of the locks is decided, by updates and by signals, while the CA
 // answers nobody, so that each fault meets locks that have their Next and are not done.
 // Some more are decided during the fault.
-func TestLocksUnderFaults(t *testing.T) {
-	in := start(t, stacktest.Build(t), stack.Options{Workers: 2, Get: map[string]any{"key_types": []string{"EC-P-256"}}})
+func underFaults(t *testing.T, programs stacktest.Programs) {
+	in := start(t, programs, stack.Options{Workers: 2, Get: map[string]any{"key_types": []string{"EC-P-256"}}})
 	second := stack.Worker + "-2"
 	faults := []struct {
 		name string

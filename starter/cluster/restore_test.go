@@ -27,8 +27,7 @@ type store struct {
 // Identity Manager is restored to a backup, while Temporal and the CA are further. The
 // audit tells what is lost, and a reconciliation finishes what is undone: nobody can use
 // what was locked.
-func TestRestoreFromBackup(t *testing.T) {
-	programs := stacktest.Build(t)
+func fromBackup(t *testing.T, programs stacktest.Programs) {
 	for _, test := range []struct {
 		name  string
 		start func(*testing.T, stacktest.Programs, stack.Options) *installation

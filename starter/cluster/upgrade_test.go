@@ -47,9 +47,9 @@ const (
 // every phase: old workers, a new build beside them, which is made the current one, the
 // way back to the old one, and forward again, now without the old workers. No lock is
 // lost, each was worked on by both builds, and all end.
-func TestUpgradeWithOpenLocks(t *testing.T) {
+func upgraded(t *testing.T, programs stacktest.Programs) {
 	api, list := newGate(t), newGate(t)
-	in := start(t, buildEarlier(t), stack.Options{
+	in := start(t, buildEarlier(t, programs), stack.Options{
 		Workers: 2,
 		WorkerEnv: append(version(oldBuild),
 			"MOBILEID_WORKER_STOP_TIMEOUT=1s"), // so that a step that is held does not hold the test up
@@ -94,10 +94,9 @@ func TestUpgradeWithOpenLocks(t *testing.T) {
 	}
 
 	t.Run("new build beside the old one", func(t *testing.T) {
-		programs := stacktest.Build(t)
 		in.Stack.AddCA(other.section())
 		require.NoError(t, in.Stack.WriteConfig())
-		setup := exec.CommandContext(t.Context(), programs.Starter, "setup") //nolint:gosec // built above
+		setup := exec.CommandContext(t.Context(), programs.Starter, "setup") //nolint:gosec // of the test
 		setup.Env = append(os.Environ(), in.Stack.Environment()...)
 		output, err := setup.CombinedOutput()
 		require.NoError(t, err, "%s", output)
@@ -150,7 +149,7 @@ func TestUpgradeWithOpenLocks(t *testing.T) {
 
 // buildEarlier builds the programs of an earlier state of this repository. Where the
 // history is missing, today's stand in for them under the old build's name.
-func buildEarlier(t *testing.T) stacktest.Programs {
+func buildEarlier(t *testing.T, today stacktest.Programs) stacktest.Programs {
 	t.Helper()
 	dir := t.TempDir()
 	var archive, says bytes.Buffer
@@ -158,7 +157,7 @@ func buildEarlier(t *testing.T) stacktest.Programs {
 	git.Stdout, git.Stderr = &archive, &says
 	if err := git.Run(); err != nil {
 		t.Logf("the old build is today's, without the history of this repository: %v: %s", err, says.String())
-		return stacktest.Build(t)
+		return today
 	}
 	tar := exec.CommandContext(t.Context(), "tar", "-x", "-C", dir)
 	tar.Stdin = &archive
