@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mobileid"
+	"mobileid/activities/ca/configured"
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/identitymanager"
 	"mobileid/starter/bench"
@@ -41,16 +43,18 @@ func (p *program) benchCommand() *cobra.Command {
 		Short: "Measure a lock beside a no-op workflow of the same shape",
 		Long: `Bench starts Temporal, the development CA and a worker on free loopback ports, and
 measures confirmed locks beside a no-op workflow of the same shape on the same
-server: throughput, latency from Next, processor time, history, memory with many
-locks waiting, and time to ready. Rounds of the two take turns; the median of
+server, and beside the same calls to Identity Manager and the CA without an engine:
+throughput, latency from Next and at half load, processor time, history, rows,
+memory with many locks waiting, and time to ready. Rounds take turns; the median of
 their ratios is what counts.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.bench(cmd.Context(), o) },
 	}
-	cmd.AddCommand(p.benchPagesCommand())
+	cmd.AddCommand(p.benchPagesCommand(), p.benchSizesCommand(), p.benchSoakCommand())
 	temporalFlag(cmd, &o.temporal, developmentServer)
 	cmd.Flags().IntVar(&o.rounds, "rounds", 5, "rounds of each")
-	cmd.Flags().IntVar(&o.waiting, "waiting", 10_000, "locks that wait while the worker's memory is read")
+	cmd.Flags().BoolVar(&o.short, "short", false, "two small rounds and 500 that wait, to try it in some two minutes; no figures to quote")
+	cmd.Flags().IntVar(&o.waiting, "waiting", 20_000, "locks that wait while the worker's memory is read")
 	cmd.Flags().StringVar(&o.file, "file", "", "also write the report as JSON into this file, beside those of the other server")
 	return cmd
 }
@@ -59,6 +63,7 @@ type benchOptions struct {
 	temporal string
 	rounds   int
 	waiting  int
+	short    bool
 	file     string
 }
 
@@ -127,6 +132,9 @@ func settleForLocks(o *stack.Options) {
 }
 
 func (p *program) bench(ctx context.Context, o benchOptions) (err error) {
+	if o.short {
+		o.rounds, o.waiting = 2, min(o.waiting, 500)
+	}
 	s, err := p.benchStack(ctx, o.temporal, settleForLocks)
 	if err != nil {
 		return err
@@ -164,9 +172,16 @@ func (p *program) measure(ctx context.Context, s *stack.Stack, o benchOptions) (
 	if err != nil {
 		return bench.Report{}, err
 	}
+	cas, err := configured.Authorities(c.CAs)
+	if err != nil {
+		return bench.Report{}, err
+	}
+	processes := benchProcesses(s, "worker", "bench-worker", "temporal", "devca", "postgres")
+	processes["this"] = bench.Process{PID: os.Getpid()} // the client of all, and where bare runs
 	report, err := bench.Run(ctx, bench.Options{
 		Temporal: temporal, Locks: starter.New(temporal, c.TaskQueue), TaskQueue: c.TaskQueue, NoOpQueue: benchQueue,
-		Seed: seed.mobileIDs, Owner: benchOwner, Processes: benchProcesses(s, "worker", "bench-worker", "temporal", "devca", "postgres"), Ready: s.MeasureWorkerStart,
+		Seed: seed.mobileIDs, Owner: benchOwner, Processes: processes, Ready: s.MeasureWorkerStart,
+		Bare: bench.Bare{Store: store, CAs: cas}, Databases: s.Databases(), Short: o.short,
 		Rounds: o.rounds, Waiting: o.waiting, Out: p.out,
 	})
 	report.Server, report.Durability = s.Describe()
@@ -179,7 +194,7 @@ type seeder struct {
 	store  *identitymanager.Store
 	driver *devca.Driver
 	csr    []byte
-	made   int
+	made   atomic.Int64
 }
 
 func newSeeder(ctx context.Context, s *stack.Stack, store *identitymanager.Store) (*seeder, error) {
@@ -215,13 +230,12 @@ func (s *seeder) mobileIDs(ctx context.Context, n int, waiting bool) ([]string, 
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(16)
 	for i := range ids {
-		s.made++
-		number := s.made
+		number := s.made.Add(1)
 		ids[i] = fmt.Sprintf("bench-%d", number)
 		group.Go(func() error {
 			var two []*x509.Certificate
 			for c := range 2 {
-				certificate, err := s.certificate(ctx, sample, waiting, int64(number)<<8|int64(c))
+				certificate, err := s.certificate(ctx, sample, waiting, number<<8|int64(c))
 				if err != nil {
 					return err
 				}

@@ -38,6 +38,13 @@ type Options struct {
 	// Ready starts another worker, measures how long it takes to be ready, and stops it.
 	Ready func(ctx context.Context) (time.Duration, error)
 
+	// Bare is the third contestant.
+	Bare Bare
+	// Databases are those of PostgreSQL in which rows are counted, by name. None: rows are
+	// not counted.
+	Databases map[string]string
+
+	Short   bool      // smaller rounds, to try it
 	Rounds  int       // of each subject; at least 5 for figures that are quoted
 	Waiting int       // locks that wait for Next while the worker's memory is read
 	Out     io.Writer // a line per step
@@ -49,14 +56,26 @@ type Process struct {
 	Children bool // count its children too
 }
 
-// The sizes of rounds: how many run at once, and how many there are.
-var sizes = []struct{ atOnce, runs int }{{1, 20}, {20, 200}, {100, 300}}
+// size is how much is run.
+type size struct {
+	rounds    []atOnce
+	latency   int           // runs in a round of latencies
+	halfLoad  time.Duration // of a round at half load
+	footprint int           // runs of each for what they leave
+}
+
+// atOnce is a round of throughput.
+type atOnce struct{ atOnce, runs int }
+
+func (b *bench) size() size {
+	if b.Short {
+		return size{rounds: []atOnce{{1, 10}, {20, 60}, {100, 100}}, latency: 8, halfLoad: 3 * time.Second, footprint: 50}
+	}
+	return size{rounds: []atOnce{{1, 20}, {20, 200}, {100, 300}}, latency: 20, halfLoad: 10 * time.Second, footprint: 500}
+}
 
 // settleTime is how long all waiting locks may take to be validated.
 const settleTime = 5 * time.Minute
-
-// latencyRuns is how many runs a round of latencies has.
-const latencyRuns = 20
 
 // Report is what was measured.
 type Report struct {
@@ -66,8 +85,11 @@ type Report struct {
 	Rounds     int               `json:"rounds"`
 	Throughput []Throughput      `json:"throughput"`
 	Latency    []Latency         `json:"latency"`
+	HalfLoad   []HalfLoad        `json:"halfLoad"`
+	Footprints []Footprint       `json:"footprints,omitempty"` // PostgreSQL alone
 	Cost       Cost              `json:"cost"`
 	NoOpCost   Cost              `json:"noOpCost"`
+	BareCost   Cost              `json:"bareCost"` // of which the processor time counts alone
 	Waiting    Waiting           `json:"waiting"`
 	Ready      time.Duration     `json:"readyNanoseconds"` // from start to ready, the median
 }
@@ -77,7 +99,9 @@ type Throughput struct {
 	AtOnce int     `json:"atOnce"`
 	Lock   float64 `json:"lock"`
 	NoOp   float64 `json:"noOp"`
-	Ratio  float64 `json:"ratio"` // the median of the rounds' ratios
+	Bare   float64 `json:"bare"`
+	Ratio  float64 `json:"ratio"`  // lock to no-op, the median of the rounds' ratios
+	OfBare float64 `json:"ofBare"` // lock to bare, the same
 }
 
 // Latency is how long it takes from Next.
@@ -116,6 +140,8 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		{"warm-up", b.warmUp},
 		{"throughput and cost", b.throughput},
 		{"latency", b.latency},
+		{"latency at half load", b.halfLoad},
+		{"rows", b.footprint},
 		{fmt.Sprintf("memory with %d waiting", o.Waiting), b.waiting},
 	} {
 		fmt.Fprintf(o.Out, "  … %s\n", step.name)
@@ -129,8 +155,9 @@ func Run(ctx context.Context, o Options) (Report, error) {
 type bench struct {
 	Options
 
-	report *Report
-	runs   atomic.Int64
+	report   *Report
+	runs     atomic.Int64
+	lastLock string // workflow id of one of the last locks
 }
 
 func (b *bench) ready(ctx context.Context) error {
@@ -147,14 +174,12 @@ func (b *bench) ready(ctx context.Context) error {
 }
 
 func (b *bench) warmUp(ctx context.Context) error {
-	ids, err := b.Seed(ctx, 40, false)
-	if err != nil {
-		return err
+	for _, subject := range b.subjects() {
+		if _, err := b.saturate(ctx, subject, atOnce{20, 40}); err != nil {
+			return err
+		}
 	}
-	if _, err = b.locks(ctx, ids, 20); err == nil {
-		_, err = b.noOps(ctx, 40, 20)
-	}
-	return err
+	return nil
 }
 
 // round is one round of one subject.
@@ -181,74 +206,63 @@ func (b *bench) measure(runs int, act func() error) (round, error) {
 	return round{perSecond: float64(runs) / took.Seconds(), cpu: after}, err
 }
 
-// locks runs a confirmed lock of each mobile ID to its end.
-func (b *bench) locks(ctx context.Context, ids []string, atOnce int) (round, error) {
-	return b.measure(len(ids), func() error {
-		return atATime(ctx, len(ids), atOnce, func(ctx context.Context, n int) error {
-			run, err := b.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflows.LockWorkflowID(ids[n]), TaskQueue: b.TaskQueue},
-				workflows.Lock, workflows.LockRequest{MobileID: ids[n], UserID: b.Owner, Confirmed: true})
-			if err != nil {
-				return err
-			}
-			return run.Get(ctx, nil)
-		})
-	})
+// saturate runs so many of one subject, some at once all the time.
+func (b *bench) saturate(ctx context.Context, s subject, size atOnce) (round, error) {
+	run, err := s.prepare(ctx, size.runs)
+	if err != nil {
+		return round{}, err
+	}
+	return b.measure(size.runs, func() error { return atATime(ctx, size.runs, size.atOnce, run) })
 }
 
-// noOps runs the no-op of the same shape.
-func (b *bench) noOps(ctx context.Context, runs, atOnce int) (round, error) {
-	return b.measure(runs, func() error {
-		return atATime(ctx, runs, atOnce, func(ctx context.Context, _ int) error {
-			run, err := b.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: b.name(), TaskQueue: b.NoOpQueue}, NoOpShape)
-			if err != nil {
-				return err
-			}
-			return run.Get(ctx, nil)
-		})
-	})
+// turns is the order of the subjects in a round: each is first, last and in the middle
+// equally often.
+func (b *bench) turns(round int) []subject {
+	all := b.subjects()
+	first := round % len(all)
+	all = append(all[first:], all[:first]...)
+	if round/len(all)%2 == 1 {
+		slices.Reverse(all)
+	}
+	return all
 }
 
 func (b *bench) name() string { return fmt.Sprintf("no-op/%d", b.runs.Add(1)) }
 
 func (b *bench) throughput(ctx context.Context) error {
-	for _, size := range sizes {
-		var locks, noOps, ratios []float64
-		var lockCPU, noOpCPU []map[string]time.Duration
-		var last string
+	for _, size := range b.size().rounds {
+		perSecond := map[string][]float64{}
+		used := map[string][]map[string]time.Duration{}
+		var ratios, ofBare []float64
 		for n := range b.Rounds {
-			ids, err := b.Seed(ctx, size.runs, false)
-			if err != nil {
-				return err
-			}
-			last = ids[0]
-			var lock, noOp round
-			subjects := []func() error{
-				func() (err error) { lock, err = b.locks(ctx, ids, size.atOnce); return err },
-				func() (err error) { noOp, err = b.noOps(ctx, size.runs, size.atOnce); return err },
-			}
-			if n%2 == 1 {
-				slices.Reverse(subjects)
-			}
-			for _, subject := range subjects {
-				if err := subject(); err != nil {
-					return err
+			now := map[string]float64{}
+			for _, s := range b.turns(n) {
+				one, err := b.saturate(ctx, s, size)
+				if err != nil {
+					return fmt.Errorf("%s: %w", s.name, err)
 				}
+				now[s.name] = one.perSecond
+				perSecond[s.name] = append(perSecond[s.name], one.perSecond)
+				used[s.name] = append(used[s.name], one.cpu)
 			}
-			fmt.Fprintf(b.Out, "    %3d at once: %6.1f locks/s, %6.1f no-ops/s, ratio %.2f\n", size.atOnce, lock.perSecond, noOp.perSecond, lock.perSecond/noOp.perSecond)
-			locks, noOps = append(locks, lock.perSecond), append(noOps, noOp.perSecond)
-			ratios = append(ratios, lock.perSecond/noOp.perSecond)
-			lockCPU, noOpCPU = append(lockCPU, lock.cpu), append(noOpCPU, noOp.cpu)
+			ratios, ofBare = append(ratios, now[subjectLock]/now[subjectNoOp]), append(ofBare, now[subjectLock]/now[subjectBare])
+			fmt.Fprintf(b.Out, "    %3d at once: %6.1f locks/s, %6.1f no-ops/s, %6.1f bare/s, ratio to no-op %.2f, to bare %.2f\n",
+				size.atOnce, now[subjectLock], now[subjectNoOp], now[subjectBare], ratios[n], ofBare[n])
 		}
-		b.report.Throughput = append(b.report.Throughput, Throughput{size.atOnce, Median(locks), Median(noOps), Median(ratios)})
+		b.report.Throughput = append(b.report.Throughput, Throughput{
+			AtOnce: size.atOnce, Lock: Median(perSecond[subjectLock]), NoOp: Median(perSecond[subjectNoOp]), Bare: Median(perSecond[subjectBare]),
+			Ratio: Median(ratios), OfBare: Median(ofBare),
+		})
 		if size.atOnce != 20 {
 			continue
 		}
 		var err, noOpErr error
-		b.report.Cost, err = b.cost(ctx, workflows.LockWorkflowID(last), lockCPU)
-		b.report.NoOpCost, noOpErr = b.cost(ctx, fmt.Sprintf("no-op/%d", b.runs.Load()), noOpCPU)
+		b.report.Cost, err = b.cost(ctx, b.lastLock, used[subjectLock])
+		b.report.NoOpCost, noOpErr = b.cost(ctx, fmt.Sprintf("no-op/%d", b.runs.Load()), used[subjectNoOp])
 		if err := errors.Join(err, noOpErr); err != nil {
 			return err
 		}
+		b.report.BareCost = Cost{CPU: b.medians(used[subjectBare])}
 	}
 	return nil
 }
@@ -262,16 +276,22 @@ func (b *bench) cost(ctx context.Context, id string, rounds []map[string]time.Du
 	info := description.GetWorkflowExecutionInfo()
 	c := Cost{
 		Events: info.GetHistoryLength(), Transitions: info.GetStateTransitionCount(), Bytes: info.GetHistorySizeBytes(),
-		CPU: map[string]time.Duration{},
+		CPU: b.medians(rounds),
 	}
+	return c, nil
+}
+
+// medians are those of the processor time of each process.
+func (b *bench) medians(rounds []map[string]time.Duration) map[string]time.Duration {
+	medians := map[string]time.Duration{}
 	for name := range b.Processes {
 		var all []time.Duration
 		for _, round := range rounds {
 			all = append(all, round[name])
 		}
-		c.CPU[name] = Median(all)
+		medians[name] = Median(all)
 	}
-	return c, nil
+	return medians
 }
 
 // latencies of one round.
@@ -355,7 +375,7 @@ func (b *bench) latency(ctx context.Context) error {
 
 // latencyRound takes turns between the two, one at a time.
 func (b *bench) latencyRound(ctx context.Context, way wayIn) (latencies, error) {
-	ids, err := b.Seed(ctx, latencyRuns, false)
+	ids, err := b.Seed(ctx, b.size().latency, false)
 	if err != nil {
 		return latencies{}, err
 	}
@@ -369,7 +389,7 @@ func (b *bench) latencyRound(ctx context.Context, way wayIn) (latencies, error) 
 		if err := way.lock(ctx, id); err != nil {
 			return all, err
 		}
-		locked, ended, err := b.sinceNext(ctx, workflows.LockWorkflowID(id))
+		locked, ended, err := SinceNext(ctx, b.Temporal, workflows.LockWorkflowID(id))
 		if err != nil {
 			return all, err
 		}
@@ -384,7 +404,7 @@ func (b *bench) latencyRound(ctx context.Context, way wayIn) (latencies, error) 
 		if err := way.noOp(ctx, name); err != nil {
 			return all, err
 		}
-		done, _, err := b.sinceNext(ctx, name)
+		done, _, err := SinceNext(ctx, b.Temporal, name)
 		if err != nil {
 			return all, err
 		}
@@ -409,16 +429,16 @@ func (b *bench) startNoOp(ctx context.Context, id string) error {
 	}
 }
 
-// sinceNext reads from the history how long it took from Next until the first
+// SinceNext reads from the history how long it took from Next until the first
 // activity had ended, and until the process ended. The times are the server's, and
 // all ways in are measured alike. Next is the signal, the accepted update, or the
 // start that it came with.
-func (b *bench) sinceNext(ctx context.Context, id string) (first, ended time.Duration, err error) {
-	if err := b.Temporal.GetWorkflow(ctx, id, "").Get(ctx, nil); err != nil {
+func SinceNext(ctx context.Context, temporal client.Client, id string) (first, ended time.Duration, err error) {
+	if err := temporal.GetWorkflow(ctx, id, "").Get(ctx, nil); err != nil {
 		return 0, 0, err
 	}
-	var next time.Time
-	iterator := b.Temporal.GetWorkflowHistory(ctx, id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	var next, started time.Time
+	iterator := temporal.GetWorkflowHistory(ctx, id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for iterator.HasNext() {
 		event, err := iterator.Next()
 		if err != nil {
@@ -426,15 +446,25 @@ func (b *bench) sinceNext(ctx context.Context, id string) (first, ended time.Dur
 		}
 		at := event.GetEventTime().AsTime()
 		switch {
+		case event.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+			started = at
 		case isNext(event) && (next.IsZero() || event.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED):
 			next = at
 		case event.GetEventType() == enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED && first == 0:
-			first = at.Sub(next)
+			first = at.Sub(since(next, started))
 		case event.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
-			ended = at.Sub(next)
+			ended = at.Sub(since(next, started))
 		}
 	}
 	return first, ended, nil
+}
+
+// since is when Next came: with the start if by no message.
+func since(next, started time.Time) time.Time {
+	if next.IsZero() {
+		return started
+	}
+	return next
 }
 
 func isNext(event *historypb.HistoryEvent) bool {
@@ -480,6 +510,13 @@ func (b *bench) waiting(ctx context.Context) error {
 	now, err := memory(worker)
 	b.report.Waiting = Waiting{Locks: len(ids), Bytes: now, Before: before}
 	return err
+}
+
+// Saturate runs n calls, so many at once, and returns how many ended a second.
+func Saturate(ctx context.Context, n, atOnce int, call func(ctx context.Context, i int) error) (float64, error) {
+	start := time.Now()
+	err := atATime(ctx, n, atOnce, call)
+	return float64(n) / time.Since(start).Seconds(), err
 }
 
 // atATime runs n calls, so many at once, and returns the first error.

@@ -82,3 +82,38 @@ func memory(pid int) (int64, error) {
 	}
 	return 0, fmt.Errorf("process %d has no VmRSS", pid)
 }
+
+// Holds is what a process has at one moment.
+type Holds struct {
+	Memory      int64 `json:"memory"`      // resident, in bytes
+	Tasks       int   `json:"tasks"`       // its threads, or the goroutines if it tells
+	Files       int   `json:"files"`       // open ones, connections included
+	Connections int   `json:"connections"` // sockets, those that listen included
+}
+
+// HeldBy reads what a process has.
+func HeldBy(pid int) (Holds, error) {
+	var h Holds
+	var err error
+	if h.Memory, err = memory(pid); err != nil {
+		return h, err
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return h, err
+	}
+	h.Tasks = len(threads)
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return h, err
+	}
+	h.Files = len(files)
+	for _, file := range files {
+		// One that is closed meanwhile is none.
+		if to, _ := os.Readlink(filepath.Join(dir, file.Name())); strings.HasPrefix(to, "socket:") {
+			h.Connections++
+		}
+	}
+	return h, nil
+}

@@ -7,7 +7,7 @@
 //	desk/     what a user can do and see, whatever it is shown with
 //	pages/    desk in a browser
 //	api/      desk for programs
-//	streams/  how many event streams may be open
+//	streams/  how many event streams may be open, and when they look
 //	observe/  what is told to whoever measures it
 //
 // The limits, the headers and the log of this package hold for the pages and the API
@@ -97,9 +97,10 @@ func New(c config.Config, store *identitymanager.Store, temporal client.Client, 
 		d.Gets = starter.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(hashKey), failures)
 	}
 	s.streams = streams.New(c.Serve.Streams, func() { s.observer.Refused(observe.LimitStreams) })
+	watch := streams.NewWatch(store)
 	options := pages.Options{
 		Desk: d, Key: key, FormTime: c.Serve.FormTimeout, AskReason: c.Serve.AskReason, Contact: c.Mail.Contact,
-		Streams: s.streams, Address: s.address, Stopping: s.stopping, Log: log,
+		Streams: s.streams, Watch: watch, Address: s.address, Stopping: s.stopping, Log: log,
 		Sessions: session.New(session.Options{Store: store, Secure: c.Serve.Secure(), Idle: c.Serve.IdleTimeout, Lifetime: c.Serve.SessionTimeout}),
 	}
 	if c.Serve.SignIn == config.SignInOpenID {
@@ -128,7 +129,7 @@ func New(c config.Config, store *identitymanager.Store, temporal client.Client, 
 	} else {
 		api.New(api.Options{
 			Desk: d, Tokens: s.tokens(), Scope: c.Serve.API.Scope, GetScope: c.Serve.API.GetScope, OperatorRole: c.Serve.API.OperatorRole,
-			Streams: s.streams, Stopping: s.stopping, Log: log,
+			Streams: s.streams, Watch: watch, Stopping: s.stopping, Log: log,
 		}).Register(mux)
 	}
 	s.handler = s.guard(mux)

@@ -62,6 +62,27 @@ func (s *Stack) startCluster(ctx context.Context) error {
 	return p.await(ctx, func(ctx context.Context) bool { return s.registerNamespace(ctx) == nil })
 }
 
+// Databases are the URLs of all databases in the private PostgreSQL server, by name;
+// none if there is no such server.
+func (s *Stack) Databases() map[string]string {
+	if s.postgres == nil {
+		return nil
+	}
+	urls := map[string]string{}
+	for _, name := range []string{imDatabase, temporalDatabase, visibilityDatabase} {
+		urls[name] = s.postgres.URL(name)
+	}
+	return urls
+}
+
+// PostgresLog is the log of the private PostgreSQL server; empty if there is none.
+func (s *Stack) PostgresLog() string {
+	if s.postgres == nil {
+		return ""
+	}
+	return s.postgres.Log()
+}
+
 // makeSchema makes a database of Temporal with its SQL tool.
 func (s *Stack) makeSchema(ctx context.Context, database, schema string) error {
 	host, port, _ := strings.Cut(s.postgres.Address(), ":")

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -123,4 +124,25 @@ func (v *Visitor) lock(ctx context.Context, base string) (time.Duration, error) 
 		}
 	}
 	return 0, errors.Join(fmt.Errorf("%w: the stream ended before the lock", errAnswer), lines.Err())
+}
+
+// Rota asks for one page after the other, of one visitor after the other.
+type Rota struct {
+	url      string
+	visitors []*Visitor
+	asked    atomic.Int64
+}
+
+// NewRota makes a Rota of visitors who have an active mobile ID.
+func NewRota(url string, visitors []*Visitor) *Rota { return &Rota{url: url, visitors: visitors} }
+
+// Next asks for the next page. It is safe for concurrent use.
+func (r *Rota) Next(ctx context.Context) error {
+	n := int(r.asked.Add(1))
+	page := asked[n%(len(asked)-1)] // the last one needs a lock that waits
+	v := r.visitors[n%len(r.visitors)]
+	if err := v.show(ctx, r.url+page.path(v)); err != nil {
+		return fmt.Errorf("%s: %w", page.name, err)
+	}
+	return nil
 }

@@ -88,6 +88,7 @@ type Options struct {
 	GetScope     string // that they must have for Get mobile ID; empty: it is not offered
 	OperatorRole string // of operators; empty: there are none
 	Streams      *streams.Limit
+	Watch        *streams.Watch
 	Stopping     <-chan struct{} // closed when the server stops, for event streams to end
 	Log          *zap.Logger
 }

@@ -185,7 +185,7 @@ func (a *API) getEvents(c *call) {
 		c.fail(err)
 		return
 	}
-	c.stream("get", func() (any, bool, error) {
+	c.stream("get", a.Watch.Steady(), func() (any, bool, error) {
 		g, err := a.Desk.Get(c.ctx(), c.user())
 		view := viewGet(g)
 		return view, view.Finished, err

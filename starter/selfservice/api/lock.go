@@ -194,7 +194,7 @@ func (a *API) events(c *call) {
 		c.fail(err)
 		return
 	}
-	c.stream("lock", func() (any, bool, error) {
+	c.stream("lock", a.Watch.Follow(c.id()), func() (any, bool, error) {
 		view, finished, err := c.readLock()
 		return view, finished, err
 	})

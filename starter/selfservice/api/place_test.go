@@ -263,7 +263,8 @@ func newPlace(t *testing.T) *place {
 	p.router, err = gorillamux.NewRouter(p.document)
 	require.NoError(t, err)
 	p.api = New(Options{
-		Desk: p.engine, Scope: "mobile-id", GetScope: "mobile-id-get", OperatorRole: "operator", Streams: streams.New(100, nil), Stopping: make(chan struct{}),
+		Desk: p.engine, Scope: "mobile-id", GetScope: "mobile-id-get", OperatorRole: "operator", Streams: streams.New(100, nil),
+		Watch: streams.NewWatch(store), Stopping: make(chan struct{}),
 		Tokens: openid.NewTokens(openid.TokenOptions{
 			Issuer: p.provider.URL, Audience: "mobile-id-api", Scope: "mobile-id", UserClaim: "sub", RoleClaim: "roles",
 		}),

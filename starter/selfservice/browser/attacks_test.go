@@ -197,7 +197,7 @@ func newAttack(t *testing.T) *attack {
 	require.NoError(t, in.Add(t.Context(), "mallory", "Mal Lory", mallorys))
 	p := newProvider(t)
 	with := in.withAPI(p)
-	with.config.Serve.Rate = 10_000
+	with.Config.Serve.Rate = 10_000
 	a := &attack{installation: with, provider: p}
 	a.url, _ = with.another(t)
 	cut := *with

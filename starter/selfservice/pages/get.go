@@ -229,7 +229,7 @@ func (p *Pages) getProgress(v *visit) {
 }
 
 func (p *Pages) getEvents(v *visit) {
-	p.stream(v, func() (fragment, error) {
+	p.stream(v, p.Watch.Steady(), func() (fragment, error) {
 		page, err := p.readGet(v)
 		if err != nil {
 			return fragment{}, err

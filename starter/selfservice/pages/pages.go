@@ -37,6 +37,7 @@ type Options struct {
 	AskReason bool
 	Contact   string // whom to ask, for people
 	Streams   *streams.Limit
+	Watch     *streams.Watch
 	// Address is where a request comes from, for the limits of signing in.
 	Address func(*http.Request) string
 	// Stopping is closed when the server stops, for event streams to end.

@@ -175,7 +175,7 @@ func (p *Pages) progressEvents(v *visit) {
 		v.fail(err)
 		return
 	}
-	p.stream(v, func() (fragment, error) {
+	p.stream(v, p.Watch.Follow(v.id()), func() (fragment, error) {
 		page, err := p.readProgress(v)
 		if err != nil {
 			return fragment{}, err

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// streamPoll is how often the state is looked at while a page is open.
-	streamPoll = 1500 * time.Millisecond
+	// streamTick is how often it is looked whether a beat or a look is due.
+	streamTick = time.Second
 	// streamBeat is how often a line is sent although nothing changes, so that no proxy
 	// closes the connection, and a browser that is gone is noticed.
 	streamBeat = 20 * time.Second
@@ -38,8 +38,9 @@ type fragment struct {
 
 // stream sends the part of a page that changes, whenever it has changed, as server-sent
 // events: "progress" with the new part, "heading" and "line" with what to say of it, and
-// "over".
-func (p *Pages) stream(v *visit, read func() (fragment, error)) {
+// "over". following says when to look.
+func (p *Pages) stream(v *visit, following *streams.Follower, read func() (fragment, error)) {
+	defer following.Stop()
 	who := streams.User(v.user()) // and not the session: one user can have many
 	if !p.Streams.Open(who) {
 		v.w.Header().Set("Retry-After", "60")
@@ -58,7 +59,7 @@ func (p *Pages) stream(v *visit, read func() (fragment, error)) {
 	if !send("retry: 5000\n\n") {
 		return
 	}
-	ticker := time.NewTicker(streamPoll)
+	ticker := time.NewTicker(streamTick)
 	defer ticker.Stop()
 	end := time.NewTimer(streamTime)
 	defer end.Stop()
@@ -72,7 +73,26 @@ func (p *Pages) stream(v *visit, read func() (fragment, error)) {
 				return
 			}
 		}
-		if text, line, over, changed := p.changes(read, &last, &lastLine); changed {
+		look, recorded := false, false
+		select {
+		case <-following.Recorded():
+			look, recorded = true, true
+		case <-following.Due():
+			look = true
+		case <-ticker.C:
+		case <-end.C:
+			return
+		case <-v.ctx().Done():
+			return
+		case <-p.Stopping:
+			return
+		}
+		var text, line string
+		var over, changed bool
+		if look {
+			following.Look(v.ctx(), recorded, func() { text, line, over, changed = p.changes(read, &last, &lastLine) })
+		}
+		if changed {
 			if !send(event("progress", text) + line) {
 				return
 			}
@@ -87,15 +107,6 @@ func (p *Pages) stream(v *visit, read func() (fragment, error)) {
 				return
 			}
 			lastSent = time.Now()
-		}
-		select {
-		case <-ticker.C:
-		case <-end.C:
-			return
-		case <-v.ctx().Done():
-			return
-		case <-p.Stopping:
-			return
 		}
 	}
 }

@@ -1,4 +1,5 @@
-// Package streams limits how many event streams are open at once, of all and of one.
+// Package streams is what event streams have in common: how many are open at once, of all
+// and of one, and when they look at what they show.
 package streams
 
 import "sync"

@@ -333,7 +333,7 @@ func (s *Server) run() error {
 }
 
 func (s *Server) runOnce(ctx context.Context) error {
-	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(s.Log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -389,7 +389,7 @@ func wait(ctx context.Context) bool {
 // lastWords is the end of the server's log.
 func (s *Server) lastWords() string {
 	const enough = 1000
-	text, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	text, err := os.ReadFile(s.Log())
 	if err != nil {
 		return err.Error()
 	}
@@ -405,6 +405,9 @@ func (s *Server) admin(ctx context.Context, statement string) error {
 	_, err = conn.Exec(ctx, statement)
 	return errors.Join(err, conn.Close(ctx))
 }
+
+// Log is the file that the server logs to.
+func (s *Server) Log() string { return filepath.Join(s.dir, "log") }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
