@@ -84,6 +84,17 @@ CHAOS_SEEDS ?= $(CHAOS_SEED)
 chaos: $(BIN)/temporal-server $(BIN)/temporal-sql-tool $(BIN)/step-ca ## locks and Gets under faults, and an independent checker; CHAOS_LOCKS, CHAOS_GETS, CHAOS_SEEDS
 	@go run ./tools/chaos --seeds '$(CHAOS_SEEDS)' --locks $(CHAOS_LOCKS) --gets $(CHAOS_GETS) --dir $(DEV)/chaos --bin $(BIN)
 
+# Locks that wait while memory is read, and `SHORT=1 make load` to try it: see docs/load.md.
+LOAD_WAITING ?= 20000
+LOAD := --file $(DEV)/load.json $(if $(SHORT),--short)
+
+.PHONY: load
+load: build $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## locks under load beside a no-op and the bare calls, by sizes, and pages; an hour, docs/load.md
+	@$(BIN)/starter bench --temporal postgres --waiting $(LOAD_WAITING) $(LOAD)
+	@$(BIN)/starter bench sizes $(LOAD)
+	@$(BIN)/starter bench pages $(LOAD)
+	@$(BIN)/starter bench summary --file $(DEV)/load.json
+
 .PHONY: bench-parts
 bench-parts: ## the hot inner parts by size: OCSP and CRL checks, the store, devca
 	@go test -run '^$$' -bench . ./activities/identitymanager ./activities/ca ./activities/ca/devca

@@ -50,7 +50,7 @@ their ratios is what counts.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.bench(cmd.Context(), o) },
 	}
-	cmd.AddCommand(p.benchPagesCommand(), p.benchSizesCommand(), p.benchSoakCommand())
+	cmd.AddCommand(p.benchPagesCommand(), p.benchSizesCommand(), p.benchSoakCommand(), p.benchSummaryCommand())
 	temporalFlag(cmd, &o.temporal, developmentServer)
 	cmd.Flags().IntVar(&o.rounds, "rounds", 5, "rounds of each")
 	cmd.Flags().BoolVar(&o.short, "short", false, "two small rounds and 500 that wait, to try it in some two minutes; no figures to quote")

@@ -48,6 +48,7 @@ type benchPagesOptions struct {
 
 func (p *program) benchPagesCommand() *cobra.Command {
 	var o benchPagesOptions
+	var short bool
 	cmd := &cobra.Command{
 		Use:   "pages",
 		Short: "Measure pages of Self-Service while many progress pages are open",
@@ -55,9 +56,14 @@ func (p *program) benchPagesCommand() *cobra.Command {
 pages at a fixed rate while no progress page is open, and while many are: each of
 a user of their own, by a real event stream, about a lock that waits for a CA that
 is down. Rounds of the two take turns. A second series has other locks that go
-through meanwhile. The exit code is 1 if p99 grows by more than the goal.`,
+through meanwhile.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return p.benchPages(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if short {
+				o.pairs, o.round = 1, 10*time.Second
+			}
+			return p.benchPages(cmd.Context(), o)
+		},
 	}
 	temporalFlag(cmd, &o.temporal, postgresServer)
 	cmd.Flags().IntVar(&o.open, "open", 500, "progress pages that are open")
@@ -65,12 +71,10 @@ through meanwhile. The exit code is 1 if p99 grows by more than the goal.`,
 	cmd.Flags().DurationVar(&o.round, "round", 20*time.Second, "of each round")
 	cmd.Flags().Float64Var(&o.rate, "rate", 25, "pages asked for, a second")
 	cmd.Flags().Float64Var(&o.locks, "locks", 2, "locks that go through meanwhile, a second; 0: none")
+	cmd.Flags().BoolVar(&short, "short", false, "one pair of rounds of 10s, to try it; no figures to quote")
 	cmd.Flags().StringVar(&o.file, "file", "", "also write the report as JSON into this file, beside the others")
 	return cmd
 }
-
-// errGoalMissed makes the exit code 1.
-var errGoalMissed = errors.New("a goal is missed")
 
 func (p *program) benchPages(ctx context.Context, o benchPagesOptions) (err error) {
 	if o.open < 1 || o.pairs < 1 || o.round < time.Second || o.rate < 1 || o.locks < 0 {
@@ -96,15 +100,10 @@ func (p *program) benchPages(ctx context.Context, o benchPagesOptions) (err erro
 	if err := report.Print(p.out); err != nil {
 		return err
 	}
-	if o.file != "" {
-		if err := writeReport(o.file, "pages, "+o.temporal, report); err != nil {
-			return err
-		}
+	if o.file == "" {
+		return nil
 	}
-	if !report.Met() {
-		return errGoalMissed
-	}
-	return nil
+	return writeReport(o.file, "pages/"+o.temporal, report)
 }
 
 func (p *program) measurePages(ctx context.Context, s *stack.Stack, down *downCA, o benchPagesOptions) (pages.Report, error) {

@@ -95,7 +95,7 @@ func (p *program) benchSoak(ctx context.Context, o benchSoakOptions) (err error)
 		return err
 	}
 	if o.file != "" {
-		if err := writeReport(o.file, "soak, "+o.temporal, report); err != nil {
+		if err := writeReport(o.file, "soak/"+o.temporal, report); err != nil {
 			return err
 		}
 	}

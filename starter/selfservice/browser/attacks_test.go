@@ -201,7 +201,7 @@ func newAttack(t *testing.T) *attack {
 	a := &attack{installation: with, provider: p}
 	a.url, _ = with.another(t)
 	cut := *with
-	cut.config.Serve.Streams = streamsOf
+	cut.Config.Serve.Streams = streamsOf
 	var err error
 	cut.temporal, err = sdkclient.NewLazyClient(sdkclient.Options{HostPort: "127.0.0.1:1", Logger: log.NewStructuredLogger(nil)})
 	require.NoError(t, err)
