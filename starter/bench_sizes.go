@@ -87,7 +87,7 @@ func (p *program) benchSizes(ctx context.Context, o benchSizesOptions) (err erro
 	}
 	g := &grower{stack: s, seed: seed, temporal: temporal, queue: c.TaskQueue, out: p.out}
 	report, err := sizes.Run(ctx, sizes.Options{
-		Temporal: temporal, TaskQueue: c.TaskQueue, Owner: benchOwner, Seed: g.mobileIDs, Revoke: g.revoke, Published: g.published, Fill: g.fill, Plans: g.plans,
+		Temporal: temporal, TaskQueue: c.TaskQueue, Owner: benchOwner, Seed: g.mobileIDs, Revoke: g.revoke, Published: g.published, Fill: g.fill, Plans: g.plans, Filled: filledTables,
 		Processes:    func() map[string]bench.Process { return benchProcesses(s, "worker", "temporal", "postgres", "devca") },
 		Certificates: o.certificates, Entries: o.entries, Rows: o.rows, Locks: o.locks, Out: p.out,
 	})
@@ -161,7 +161,7 @@ func (g *grower) restart(name string, meanwhile func() error) error {
 // revoke makes entries in the CA, up to so many.
 func (g *grower) revoke(ctx context.Context, entries int) (time.Duration, error) {
 	var start time.Time
-	err := g.restart("devca", func() error {
+	err := g.restart("devca", func() error { //nolint:contextcheck // devca works on in its own time
 		first := g.entries + 1
 		g.entries = max(entries, g.entries)
 		defer func() { start = time.Now() }()
@@ -251,6 +251,9 @@ func (g *grower) published(ctx context.Context) (time.Duration, int64, error) {
 // mobile ID, two certificates, an audit record and the head of the chain.
 const partsOfPerson = 7
 
+// filledTables are where they are.
+var filledTables = []string{"users", "user_roles", "mobile_ids", "certificates", "audit", "audit_heads"}
+
 // fill makes rows in Identity Manager's store, by the database's own means, up to so many.
 // They are of the shape of real ones, except that the audit's have no valid MAC and the
 // certificates no DER.
@@ -306,7 +309,7 @@ func (g *grower) plans(ctx context.Context, act func(context.Context) error) ([]
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close() //nolint:errcheck // it was read
+	defer func() { _ = log.Close() }() // it was read
 	if _, err := log.Seek(0, io.SeekEnd); err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ func TestSummary(t *testing.T) {
 		"sizes": {
 			"rows": [{"size": 1, "ended": {"p50": 10000000}}, {"size": 1000, "ended": {"p50": 12000000}}],
 			"entries": [{"size": 1, "ended": {"p50": 10000000}}, {"size": 1000, "ended": {"p50": 90000000}}],
-			"plans": [{"statement": "SELECT 1"}, {"statement": "SELECT 2", "scanned": ["audit"]}]
+			"filled": ["audit"], "plans": [{"statement": "SELECT 0", "scanned": ["outbox"]}, {"statement": "SELECT 1"}, {"statement": "SELECT 2", "scanned": ["audit"]}]
 		},
 		"pages/postgres": {"open": 500, "goal": 2, "quiet": {"ratio": 1.2}, "busy": {"ratio": 2.1}},
 		"soak/postgres": {"locks": 7, "forNanoseconds": 60000000000, "findings": [{"measure": "files", "grows": false}]}

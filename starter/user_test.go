@@ -60,7 +60,7 @@ func TestFirstUser(t *testing.T) {
 	require.Equal(t, exitDone, code, stderr)
 	passwords, err := session.NewPasswords(store)
 	require.NoError(t, err)
-	signIn := func() error { return passwords.SignIn(t.Context(), "anna", "correct horse battery", "127.0.0.1") }
+	signIn := func() error { return passwords.SignIn(t.Context(), "anna", "correct horse battery", "127.0.0.1", "") }
 	require.NoError(t, signIn())
 
 	code, stdout, stderr := command(t, "-o", "json", "user", "show", "anna")

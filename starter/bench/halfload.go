@@ -25,7 +25,7 @@ func (b *bench) halfLoad(ctx context.Context) error {
 	all := map[string][]time.Duration{}
 	for n := range b.Rounds {
 		for _, s := range b.turns(n) {
-			took, err := b.halfLoadRound(ctx, s, most[s.name]/2, uint64(n)) //nolint:gosec // a few
+			took, err := b.halfLoadRound(ctx, s, most[s.name]/2, uint64(n))
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}

@@ -102,7 +102,7 @@ func (v *Visitor) lock(ctx context.Context, base string) (time.Duration, error) 
 		"form": {html.UnescapeString(string(field[1]))}, "decision": {"next"},
 	}, http.StatusSeeOther)
 	if err != nil {
-		return 0, fmt.Errorf("Next: %w", err) //nolint:staticcheck // the button's name
+		return 0, fmt.Errorf("Next: %w", err)
 	}
 	_ = response.Body.Close()
 	if page, err = v.read(ctx, base+response.Header.Get("Location")); err != nil {
