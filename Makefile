@@ -72,7 +72,7 @@ cluster: build $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## as in producti
 .PHONY: bench
 bench: build $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## a lock beside a no-op workflow, on both Temporal servers; some fifteen minutes
 	@$(BIN)/starter bench --temporal development --waiting 100 --file $(DEV)/bench.json
-	@$(BIN)/starter bench --temporal postgres --file $(DEV)/bench.json
+	@$(BIN)/starter bench --temporal postgres --waiting 10000 --file $(DEV)/bench.json
 
 # CHAOS_SEEDS="1 2 3" runs one after the other; each adds its row to .dev/chaos/report.md.
 CHAOS_LOCKS ?= 100
@@ -89,7 +89,7 @@ LOAD_WAITING ?= 20000
 LOAD := --file $(DEV)/load.json $(if $(SHORT),--short)
 
 .PHONY: load
-load: build $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## locks under load beside a no-op and the bare calls, by sizes, and pages; an hour, docs/load.md
+load: build $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## locks under load beside a no-op and the bare calls, by sizes, and pages: docs/load.md
 	@$(BIN)/starter bench --temporal postgres --waiting $(LOAD_WAITING) $(LOAD)
 	@$(BIN)/starter bench sizes $(LOAD)
 	@$(BIN)/starter bench pages $(LOAD)

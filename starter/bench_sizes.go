@@ -181,7 +181,7 @@ func (g *grower) revoke(ctx context.Context, entries int) (time.Duration, error)
 }
 
 // pollPause is how often it is looked whether something has happened.
-const pollPause = 50 * time.Millisecond
+const pollPause = 250 * time.Millisecond
 
 func pause(ctx context.Context) error {
 	select {
