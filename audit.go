@@ -25,6 +25,12 @@ const (
 	EventAbandoned  Event = "abandoned"  // it did not come into being, and is locked
 )
 
+// The events that a CRL brings, which a CA has sent by itself.
+const (
+	EventOnHold   Event = "onHold"   // certificates are on hold at their CA and in Identity Manager
+	EventReleased Event = "released" // they are not any more
+)
+
 // Process names the run of a process on whose behalf something is recorded.
 // The three together are the idempotency key of what the process writes.
 type Process struct {

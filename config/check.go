@@ -68,6 +68,7 @@ func (c Config) check(f *Faults) {
 	}
 	c.checkGet(f)
 	c.Serve.check(f)
+	c.CRLPush.check(f)
 	oneOf(f, "worker.serves", c.Worker.Serves, ServesProcesses, ServesCAs, ServesBoth)
 	if c.Worker.Serves == ServesCAs && len(c.CAQueues()) == 0 {
 		f.add("worker.serves", "is cas, but no CA has a driver and a task_queue")

@@ -48,6 +48,7 @@ type Config struct {
 	Messaging        Messaging        `mapstructure:"messaging" doc:"Smart ID Messaging, by which Get mobile ID reaches phones"`
 	Mail             Mail             `mapstructure:"mail" doc:"Mails to the owners of mobile IDs"`
 	Reconciliation   Reconciliation   `mapstructure:"reconciliation" doc:"What finds and finishes mobile IDs that a process has left between two states"`
+	CRLPush          CRLPush          `mapstructure:"crl_push" doc:"Where CAs bring their CRLs by themselves, as in the original; off by default"`
 	Worker           Worker           `mapstructure:"worker" doc:"The worker program"`
 	Telemetry        Telemetry        `mapstructure:"telemetry" doc:"Traces; metrics are at worker.health_address"`
 	Serve            Serve            `mapstructure:"serve" doc:"Self-Service, 'starter serve': the pages for the owners of mobile IDs"`
@@ -185,6 +186,7 @@ func Default() Config {
 		Get:              defaultGet(),
 		Messaging:        Messaging{CallTimeout: 10 * time.Second},
 		Reconciliation:   Reconciliation{Every: time.Hour, MinAge: 24 * time.Hour},
+		CRLPush:          defaultCRLPush(),
 		Mail: Mail{
 			Driver:   "files",
 			Folder:   ".dev/mail",

@@ -216,6 +216,13 @@ func (w worker) serve(ctx context.Context) error {
 		}
 		sites = append(sites, site{"messaging.callback_address", w.config.Messaging.CallbackAddress, receiver, tlsConfig})
 	}
+	if w.store != nil && w.config.CRLPush.Address != "" {
+		receiver, tlsConfig, err := crlPush(w.log, w.config.CRLPush, w.store, w.cas)
+		if err != nil {
+			return err
+		}
+		sites = append(sites, site{"crl_push.address", w.config.CRLPush.Address, receiver, tlsConfig})
+	}
 	for _, site := range sites {
 		if site.address == "" {
 			continue

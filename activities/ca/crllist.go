@@ -44,6 +44,7 @@ type crlDocument struct {
 	algorithm cryptobyte.String // content of the AlgorithmIdentifier
 	signature []byte
 	issuer    []byte // the DER Name
+	base      []byte // content of the deltaCRLIndicator
 	revoked   cryptobyte.String
 }
 
@@ -151,7 +152,7 @@ func (d *crlDocument) parseExtensions(tbs *cryptobyte.String) error {
 			}
 			return nil
 		case oidDeltaCRLIndicator:
-			d.scope.delta = true
+			d.scope.delta, d.base = true, e.value
 			return nil
 		case oidIssuingPoint:
 			return d.scope.parse(e.value)

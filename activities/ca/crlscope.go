@@ -30,10 +30,12 @@ type scope struct {
 	someReasons   bool
 	point         bool     // it is of one distribution point
 	names         []string // of the point, as DER GeneralNames
+	raw           string   // the IssuingDistributionPoint as it stands; empty: none
 }
 
 // parse reads the value of an IssuingDistributionPoint.
 func (s *scope) parse(value cryptobyte.String) error {
+	s.raw = string(value)
 	var point, content cryptobyte.String
 	var hasReasons bool
 	if !value.ReadASN1(&point, asn1.SEQUENCE) || !value.Empty() {
