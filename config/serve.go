@@ -2,7 +2,6 @@ package config
 
 import (
 	"net"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -86,6 +85,12 @@ func (s Serve) URL() string {
 // Secure reports whether people reach it by TLS.
 func (s Serve) Secure() bool { return strings.HasPrefix(s.URL(), "https://") }
 
+// notInHeaderName reports that names of headers do not have the character, as people
+// write them. Case makes no difference (RFC 9110 section 5.1).
+func notInHeaderName(r rune) bool {
+	return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+}
+
 func (s Serve) check(f *Faults) {
 	host, _, err := net.SplitHostPort(s.Address)
 	if err != nil {
@@ -110,7 +115,7 @@ func (s Serve) check(f *Faults) {
 		required(f, "serve.certificate_file", s.CertificateFile)
 	}
 	required(f, "serve.form_key_file", s.FormKeyFile)
-	if h := s.AddressHeader; strings.ContainsAny(h, " :\t") || http.CanonicalHeaderKey(h) != h {
+	if strings.ContainsFunc(s.AddressHeader, notInHeaderName) {
 		f.add("serve.address_header", "must be the name of a header, for example X-Real-IP")
 	}
 	oneOf(f, "serve.sign_in", s.SignIn, SignInPassword, SignInOpenID)

@@ -29,6 +29,7 @@ func TestServeFaults(t *testing.T) {
 		{"an API with one scope for all", `{api: {audience: a, get_scope: mobile-id}, openid: {issuer: "https://id.example.com"}}`, "serve.api.get_scope must be one scope, and not"},
 		{"operators of no claim", `{api: {audience: a, operator_role: o, operator_claim: ""}, openid: {issuer: "https://id.example.com"}}`, "serve.api.operator_claim is missing"},
 		{"an API, and passwords", `{api: {audience: a}, openid: {issuer: "https://id.example.com"}}`, ""},
+		{"the header of the example", `{address_header: X-Real-IP}`, ""},
 		{"a header that is none", `{address_header: "x real ip"}`, "serve.address_header must be"},
 		{"metrics where people come", `{address: "127.0.0.1:8082", metrics_address: "127.0.0.1:8082"}`, "serve.metrics_address must be host:port, and not serve.address"},
 		{"metrics nowhere", `{metrics_address: "8084"}`, "serve.metrics_address must be host:port"},
