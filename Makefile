@@ -95,6 +95,10 @@ load: build $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## locks under load 
 	@$(BIN)/starter bench pages $(LOAD)
 	@$(BIN)/starter bench summary --file $(DEV)/load.json
 
+.PHONY: chaos-table
+chaos-table: ## the table of docs/chaos.md, from the runs of make chaos that are kept
+	@go run ./tools/chaos --dir $(DEV)/chaos --write-table docs/chaos.md
+
 .PHONY: bench-parts
 bench-parts: ## the hot inner parts by size: OCSP and CRL checks, the store, devca
 	@go test -run '^$$' -bench . ./activities/identitymanager ./activities/ca ./activities/ca/devca

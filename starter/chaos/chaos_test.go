@@ -2,8 +2,8 @@ package chaos
 
 import (
 	"context"
-	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -110,6 +110,27 @@ func TestKeep(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	require.Len(t, lines, 4, "head, line, and two runs")
 	for _, line := range lines {
-		require.Equal(t, strings.Count(lines[0], "|"), strings.Count(line, "|"), fmt.Sprint(line))
+		require.Equal(t, strings.Count(lines[0], "|"), strings.Count(line, "|"), line)
+	}
+
+	page := filepath.Join(dir, "page.md")
+	require.NoError(t, os.WriteFile(page, []byte("before\n"), 0o600))
+	require.ErrorContains(t, WriteTable(dir, page), "no place for the table")
+	require.NoError(t, os.WriteFile(page, []byte("before\n"+tableBegin+"old\n"+tableEnd+"after\n"), 0o600))
+	require.NoError(t, WriteTable(dir, page))
+	written, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Equal(t, "before\n"+tableBegin+string(text)+tableEnd+"after\n", string(written))
+	require.ErrorContains(t, WriteTable(t.TempDir(), page), "no report")
+}
+
+// What the checker says counts because it is not the word of what it checks.
+func TestCheckerSharesNoCode(t *testing.T) {
+	said, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "mobileid/starter/chaos/checker").Output()
+	require.NoError(t, err)
+	for _, name := range strings.Fields(string(said)) {
+		if name != "mobileid/starter/chaos/checker" {
+			require.False(t, name == "mobileid" || strings.HasPrefix(name, "mobileid/"), name)
+		}
 	}
 }

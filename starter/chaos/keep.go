@@ -2,10 +2,13 @@ package chaos
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Find names the programs: worker and starter in the folder shifted, and the others,
@@ -40,12 +43,9 @@ const TableFile = "report.md"
 // Keep adds a run to the report of a folder, in the place of an earlier one of the
 // same seed and size, and writes the table anew.
 func Keep(dir string, report Report) error {
-	file := filepath.Join(dir, reportFile)
-	var all []Report
-	if text, err := os.ReadFile(file); err == nil { //nolint:gosec // in the folder of the runs
-		if err := json.Unmarshal(text, &all); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
+	all, err := kept(dir)
+	if err != nil {
+		return err
 	}
 	all = slices.DeleteFunc(all, func(r Report) bool {
 		return r.Seed == report.Seed && r.Locks == report.Locks && r.Gets == report.Gets
@@ -55,12 +55,59 @@ func Keep(dir string, report Report) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(file, append(text, '\n'), 0o600); err != nil {
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, reportFile), append(text, '\n'), 0o600),
+		os.WriteFile(filepath.Join(dir, TableFile), []byte(table(all)), 0o600),
+	)
+}
+
+func kept(dir string) ([]Report, error) {
+	file := filepath.Join(dir, reportFile)
+	text, err := os.ReadFile(file) //nolint:gosec // in the folder of the runs
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []Report
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return all, nil
+}
+
+func table(all []Report) string {
+	text := tableHead
+	for _, r := range all {
+		text += r.Row()
+	}
+	return text
+}
+
+// The lines of a page between which its table stands.
+const (
+	tableBegin = "<!-- chaos table: begin -->\n"
+	tableEnd   = "<!-- chaos table: end -->\n"
+)
+
+// WriteTable puts the table of all runs that a folder has kept into a page.
+func WriteTable(dir, page string) error {
+	all, err := kept(dir)
+	if err != nil {
 		return err
 	}
-	table := tableHead
-	for _, r := range all {
-		table += r.Row()
+	if len(all) == 0 {
+		return fmt.Errorf("%s has no report of a run", dir)
 	}
-	return os.WriteFile(filepath.Join(dir, TableFile), []byte(table), 0o600)
+	text, err := os.ReadFile(page) //nolint:gosec // the page that the caller names
+	if err != nil {
+		return err
+	}
+	head, rest, begins := strings.Cut(string(text), tableBegin)
+	_, tail, ends := strings.Cut(rest, tableEnd)
+	if !begins || !ends {
+		return fmt.Errorf("%s has no place for the table: %q and %q", page, tableBegin, tableEnd)
+	}
+	return os.WriteFile(page, []byte(head+tableBegin+table(all)+tableEnd+tail), 0o600)
 }

@@ -15,6 +15,7 @@ import (
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/ca/stepca"
 	"mobileid/activities/identitymanager"
+	"mobileid/starter/selfservice/session"
 )
 
 var curve = elliptic.P256()
@@ -36,6 +37,7 @@ type seeder struct {
 	devca *devca.Driver
 	step  *stepca.Driver
 	csr   []byte
+	hash  string // of the password of those who use pages
 }
 
 func newSeeder(p *place, store *identitymanager.Store) (*seeder, error) {
@@ -54,6 +56,9 @@ func newSeeder(p *place, store *identitymanager.Store) (*seeder, error) {
 		URL: p.stack.CA.APIURL, ClientCertFile: filepath.Join(ca, "client.pem"), ClientKeyFile: filepath.Join(ca, "client.key"),
 		ServerCAFile: filepath.Join(ca, "tls-ca.pem"),
 	}); err != nil {
+		return nil, err
+	}
+	if s.hash, err = session.HashPassword(pagePassword); err != nil {
 		return nil, err
 	}
 	s.step, err = stepca.New(p.step.Driver())
@@ -82,6 +87,11 @@ func (s *seeder) one(ctx context.Context, p person) error {
 	user := mobileid.User{ID: p.userID, Name: p.userID, Active: true, Roles: []string{mobileid.SelfServiceRole}}
 	if err := s.store.PutUser(ctx, user, p.userID+"@example.com"); err != nil {
 		return err
+	}
+	if p.story == lockByPages {
+		if err := s.store.PutPassword(ctx, p.userID, s.hash); err != nil {
+			return err
+		}
 	}
 	m := mobileid.MobileID{ID: p.mobileID, Name: p.mobileID, Owner: user, State: mobileid.Active}
 	for n := range 2 {

@@ -40,6 +40,9 @@ const (
 	clients     = "clients" // this process, and phones
 )
 
+// addressHeader is how Self-Service is told the address of a client.
+const addressHeader = "X-Real-IP"
+
 // stepCRL is the way of both workers to the CRL of step-ca.
 const stepCRL = "workers→step-ca-crl"
 
@@ -119,6 +122,9 @@ func (p *place) start(ctx context.Context, programs Programs, progress io.Writer
 	p.health[worker] = "http://" + p.stack.HealthAddress + "/readyz"
 	p.health[worker2] = "http://127.0.0.1:" + ports + "/readyz"
 	p.health[serve] = p.stack.ServeURL + "/readyz"
+	if _, err := p.network.edge(clients+"→"+serve, host(p.stack.ServeURL)); err != nil {
+		return err
+	}
 	if err := p.stack.Run(worker2, programs.Worker); err != nil {
 		return err
 	}
@@ -295,7 +301,10 @@ func (p *place) environment(process string) []string {
 	case worker2:
 		address := strings.TrimSuffix(strings.TrimPrefix(p.health[worker2], "http://"), "/readyz")
 		variables = append(variables, "MOBILEID_WORKER_HEALTH_ADDRESS="+address, "MOBILEID_MESSAGING_CALLBACK_ADDRESS=")
-	case worker, serve:
+	case serve:
+		// People come by many addresses, and not from this machine alone.
+		variables = append(variables, "MOBILEID_SERVE_ADDRESS_HEADER="+addressHeader)
+	case worker:
 	default:
 		return variables
 	}

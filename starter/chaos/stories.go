@@ -28,6 +28,7 @@ const (
 	lockInTwoSteps   story = "start and next"  // two calls, as a page has them
 	lockBySignal     story = "signal"          // as scripts send it, without a user
 	lockByShell      story = "shell"           // the command line, a process of its own
+	lockByPages      story = "pages"           // Self-Service, in a browser
 	lockTwice        story = "duplicate"       // two clients at once, and one call that is repeated
 	lockReordered    story = "reordered"       // Next reaches the server before the start does
 	lockOrCancel     story = "next and cancel" // at the same time: the first one wins
@@ -44,7 +45,7 @@ const (
 // lockStories are those with Next, as often as they are in the list.
 var lockStories = []story{
 	lockByBackend, lockByBackend, lockByBackend, lockByBackend, lockInTwoSteps, lockInTwoSteps, lockBySignal, lockBySignal,
-	lockTwice, lockTwice, lockReordered, lockOrCancel,
+	lockByPages, lockTwice, lockTwice, lockReordered, lockOrCancel,
 }
 
 // crowd is the clients.
@@ -55,6 +56,7 @@ type crowd struct {
 	gets     *client.Gets
 	store    *identitymanager.Store
 	shell    func(ctx context.Context, args ...string) *exec.Cmd
+	pages    string // URL of Self-Service
 	journal  *journal
 	phone    phoneOptions
 
@@ -156,6 +158,8 @@ func (c *crowd) play(ctx context.Context, p person) error {
 		}
 	case lockBySignal:
 		err = c.insist(ctx, p, callNext, c.signal(p))
+	case lockByPages:
+		err = c.insist(ctx, p, callNext, c.byPages(p))
 	case lockByShell:
 		err = c.insist(ctx, p, callNext, c.byShell(p))
 	case lockTwice:

@@ -38,8 +38,12 @@ func run(ctx context.Context, args []string) error {
 	dir := flags.String("dir", ".dev/chaos", "folder of the runs and of the report")
 	bin := flags.String("bin", ".bin", "folder of the programs")
 	shifted := flags.String("shifted", "", "folder of worker and starter, built already with a clock that can be off; empty: they are built")
+	write := flags.String("write-table", "", "run nothing: put the table of the runs that --dir has kept into this page")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *write != "" {
+		return chaos.WriteTable(*dir, *write)
 	}
 	list := strings.Fields(*seeds)
 	if len(list) == 0 {

@@ -106,17 +106,32 @@ func (c *check) judgeAhead() {
 	}
 }
 
-// judgeOwners: nobody has two active mobile IDs.
+// judgeOwners: nobody has two active mobile IDs, and nobody had: what a Get made became
+// active after each other one was locked.
 func (c *check) judgeOwners() {
-	active := map[string]int{}
+	owned := map[string][]*mobileID{}
 	for _, m := range c.mobileIDs {
-		if m.state == stateActive {
-			active[m.owner]++
-		}
+		owned[m.owner] = append(owned[m.owner], m)
 	}
-	for owner, n := range active {
-		if n > 1 {
-			c.wrong(SecondActive, owner, "%d mobile IDs are active", n)
+	for owner, all := range owned {
+		var active []*mobileID
+		for _, m := range all {
+			if m.state == stateActive {
+				active = append(active, m)
+			}
+		}
+		if len(active) > 1 {
+			c.wrong(SecondActive, owner, "%d mobile IDs are active", len(active))
+			continue
+		}
+		for _, m := range all {
+			// A process that takes over a locked one writes the row anew.
+			if len(active) == 0 || m.state != stateLocked || m.event("resumed") || m.committed == nil || active[0].committed == nil {
+				continue
+			}
+			if m.committed.After(*active[0].committed) {
+				c.wrong(SecondActive, owner, "%s was locked %s after %s became active", m.id, m.committed.Sub(*active[0].committed), active[0].id)
+			}
 		}
 	}
 }

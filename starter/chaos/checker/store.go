@@ -20,6 +20,7 @@ type mobileID struct {
 	lockedAt         *time.Time
 	lockWorkflow     string
 	lockRun          string
+	committed        *time.Time // when the row became as it is
 	certificates     []*certificate
 	records          []*record
 	head             *mark
@@ -74,14 +75,14 @@ func (c *check) readStore(ctx context.Context) error {
 }
 
 func (c *check) readMobileIDs(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, `SELECT id, owner, state, locked_at, coalesce(lock_workflow_id, ''), coalesce(lock_run_id, '') FROM mobile_ids`)
+	rows, err := tx.Query(ctx, `SELECT id, owner, state, locked_at, coalesce(lock_workflow_id, ''), coalesce(lock_run_id, ''), pg_xact_commit_timestamp(xmin) FROM mobile_ids`)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		m := &mobileID{}
-		if err := rows.Scan(&m.id, &m.owner, &m.state, &m.lockedAt, &m.lockWorkflow, &m.lockRun); err != nil {
+		if err := rows.Scan(&m.id, &m.owner, &m.state, &m.lockedAt, &m.lockWorkflow, &m.lockRun, &m.committed); err != nil {
 			return err
 		}
 		c.mobileIDs[m.id] = m

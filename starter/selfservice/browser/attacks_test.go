@@ -203,9 +203,9 @@ func newAttack(t *testing.T) *attack {
 	cut := *with
 	cut.Config.Serve.Streams = streamsOf
 	var err error
-	cut.temporal, err = sdkclient.NewLazyClient(sdkclient.Options{HostPort: "127.0.0.1:1", Logger: log.NewStructuredLogger(nil)})
+	cut.Temporal, err = sdkclient.NewLazyClient(sdkclient.Options{HostPort: "127.0.0.1:1", Logger: log.NewStructuredLogger(nil)})
 	require.NoError(t, err)
-	t.Cleanup(cut.temporal.Close)
+	t.Cleanup(cut.Temporal.Close)
 	a.cut, _ = cut.another(t)
 	status, err := in.Locks.User("vera").Start(t.Context(), veras, client.LockOptions{})
 	require.NoError(t, err)
