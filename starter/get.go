@@ -177,12 +177,13 @@ func (p *program) get(o *getOptions) func(context.Context, *applicant) error {
 }
 
 // grant lets the user get a mobile ID, unless a Get runs already: a new grant would
-// make the one void that it was started with.
+// make the one void that it was started with. Where nobody can tell whether one runs, for
+// example because no worker answers, a grant of before that is still good is kept.
 func (a *applicant) grant(ctx context.Context) error {
 	if status, err := a.Status(ctx); err == nil && status.Phase != workflows.Closed {
 		return nil
 	}
-	_, err := a.store.PutGrant(ctx, a.user, "operator "+a.by, a.c.Get.GrantFor)
+	_, err := a.store.EnsureGrant(ctx, a.user, "operator "+a.by, a.c.Get.GrantFor, a.c.Get.GrantFor/2)
 	return err
 }
 
