@@ -21,7 +21,7 @@ func testSeed(t *testing.T) uint64 {
 	t.Helper()
 	text := os.Getenv("CHAOS_SEED")
 	if text == "" {
-		return uint64(time.Now().Unix() / 86_400) //nolint:gosec // it is positive
+		return uint64(time.Now().Unix() / 86_400)
 	}
 	seed, err := strconv.ParseUint(text, 10, 64)
 	require.NoError(t, err, "CHAOS_SEED")

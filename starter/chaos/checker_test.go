@@ -120,6 +120,18 @@ func checkChecker(ctx context.Context, t *testing.T, o checker.Options) {
 			rules: []checker.Rule{checker.Receipt},
 		},
 		{
+			name: "the receipt of Self-Service lies about the date",
+			alter: func(_ context.Context, t *testing.T, s *site) {
+				altered := filepath.Join(t.TempDir(), "clients.jsonl")
+				text, err := os.ReadFile(s.ClientsFile)
+				require.NoError(t, err)
+				require.Contains(t, string(text), paperDate)
+				require.NoError(t, os.WriteFile(altered, bytes.Replace(text, []byte(paperDate), []byte("  Revoked  19"), 1), 0o600))
+				s.ClientsFile = altered
+			},
+			rules: []checker.Rule{checker.Receipt},
+		},
+		{
 			name: "a stored Next is lost", about: active,
 			alter: tellClient(Entry{Moment: after, Call: callNext, MobileID: active, Answer: map[string]any{"stored": true}}),
 			rules: []checker.Rule{checker.Unfinished},
@@ -189,6 +201,9 @@ func checkChecker(ctx context.Context, t *testing.T, o checker.Options) {
 		})
 	}
 }
+
+// paperDate is the beginning of a date in the receipt of Self-Service.
+const paperDate = "  Revoked  20"
 
 // The tables that alterations change, in the order in which they can be written.
 var alteredTables = []string{"mobile_ids", "certificates", "audit"}

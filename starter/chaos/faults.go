@@ -183,7 +183,7 @@ func (p *place) fillDisk(ctx context.Context, draw *rand.Rand) (string, error) {
 	if err := p.disk.empty(); err != nil {
 		return imDatabase, err
 	}
-	return imDatabase, p.im.Revive()
+	return imDatabase, p.im.Revive() //nolint:contextcheck // it bounds itself: see patience there
 }
 
 func (p *place) misbehave(services []string, how string) func(context.Context, *rand.Rand) (string, error) {

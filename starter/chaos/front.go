@@ -52,12 +52,12 @@ type front struct {
 
 // newFront serves on loopback, with TLS if serverTLS is given, and hands on to the
 // target with the transport.
-func newFront(ca, target string, serverTLS *tls.Config, transport http.RoundTripper, j *journal) (*front, error) {
+func newFront(ctx context.Context, ca, target string, serverTLS *tls.Config, transport http.RoundTripper, j *journal) (*front, error) {
 	to, err := url.Parse(target)
 	if err != nil {
 		return nil, err
 	}
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -220,6 +220,7 @@ type statusWatch struct {
 	status int
 }
 
+// WriteHeader takes it down.
 func (w *statusWatch) WriteHeader(status int) {
 	w.status = status
 	w.ResponseWriter.WriteHeader(status)
@@ -234,10 +235,13 @@ type sink struct {
 
 func newSink() *sink { return &sink{header: http.Header{}, status: http.StatusOK} }
 
+// Header is that of the answer.
 func (s *sink) Header() http.Header { return s.header }
 
+// WriteHeader keeps the status.
 func (s *sink) WriteHeader(status int) { s.status = status }
 
+// Write keeps a piece of the body.
 func (s *sink) Write(p []byte) (int, error) {
 	if s.body.Len()+len(p) > maxMessage {
 		return 0, errors.New("the answer is too long")

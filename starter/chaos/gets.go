@@ -51,7 +51,7 @@ func (c *crowd) getOnce(ctx context.Context, p person) error {
 	me := c.gets.User(p.userID, "").Within(callPatience / 2)
 	if status, err := me.Status(ctx); err != nil || status.Phase == workflows.Closed {
 		if err := c.insist(ctx, p, callGrant, func(ctx context.Context) (any, error) {
-			_, err := c.store.PutGrant(ctx, p.userID, "chaos", time.Hour)
+			_, err := c.store.EnsureGrant(ctx, p.userID, "chaos", time.Hour, time.Hour/2)
 			return nil, err
 		}); err != nil {
 			return err

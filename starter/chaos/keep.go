@@ -109,5 +109,5 @@ func WriteTable(dir, page string) error {
 	if !begins || !ends {
 		return fmt.Errorf("%s has no place for the table: %q and %q", page, tableBegin, tableEnd)
 	}
-	return os.WriteFile(page, []byte(head+tableBegin+table(all)+tableEnd+tail), 0o600)
+	return os.WriteFile(page, []byte(head+tableBegin+table(all)+tableEnd+tail), 0o600) //nolint:gosec // the page that the caller names
 }

@@ -115,7 +115,7 @@ func (p *place) start(ctx context.Context, programs Programs, progress io.Writer
 	if err != nil {
 		return err
 	}
-	ports, err := freePort()
+	ports, err := freePort(ctx)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (p *place) setup(ctx context.Context, s *stack.Stack) error {
 	if err := s.WriteConfig(); err != nil {
 		return err
 	}
-	if err := p.openFronts(); err != nil {
+	if err := p.openFronts(ctx); err != nil {
 		return err
 	}
 	// A CRL says where it is published, and is not believed elsewhere: both workers read
@@ -174,7 +174,7 @@ func (p *place) setup(ctx context.Context, s *stack.Stack) error {
 }
 
 // openFronts opens what stands before the CAs.
-func (p *place) openFronts() error {
+func (p *place) openFronts(ctx context.Context) error {
 	ca := filepath.Join(p.stack.Dir, "ca")
 	trust, err := pool(filepath.Join(ca, "tls-ca.pem"))
 	if err != nil {
@@ -217,7 +217,7 @@ func (p *place) openFronts() error {
 		},
 		{"step-ca-crl", stepCA, p.step.CRLURL, nil, &http.Transport{}, nil},
 	} {
-		f, err := newFront(service.ca, service.target, service.server, service.transport, service.journal)
+		f, err := newFront(ctx, service.ca, service.target, service.server, service.transport, service.journal)
 		if err != nil {
 			return err
 		}
@@ -279,7 +279,7 @@ func (p *place) configure(process string) error {
 	if _, err := p.network.edge(process+"→"+temporalIs, p.stack.TemporalAddress); err != nil {
 		return err
 	}
-	return os.WriteFile(p.config(process), []byte(strings.NewReplacer(replace...).Replace(string(text))), 0o600)
+	return os.WriteFile(p.config(process), []byte(strings.NewReplacer(replace...).Replace(string(text))), 0o600) //nolint:gosec // in the folder of the run
 }
 
 func (p *place) config(process string) string {
@@ -326,11 +326,11 @@ func (p *place) process(name string) (*os.Process, bool) {
 func (p *place) restart(ctx context.Context, name string) error {
 	switch name {
 	case imDatabase:
-		return p.im.Restart()
+		return p.im.Restart() //nolint:contextcheck // it bounds itself: see patience there
 	case stepCA:
 		return p.step.Restart(ctx)
 	}
-	return p.stack.Restart(name)
+	return p.stack.Restart(name) //nolint:contextcheck // the process outlives what starts it
 }
 
 // ready returns when a process answers its probe. The others are ready when their
@@ -423,8 +423,8 @@ func readCertificate(file string) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
-func freePort() (string, error) {
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+func freePort(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.temporal.io/api/workflowservice/v1"
 	temporal "go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
 	"golang.org/x/sync/errgroup"
 
 	"mobileid/activities/identitymanager"
@@ -110,6 +112,9 @@ func (r *run) run(ctx context.Context) (Report, error) {
 		return report, err
 	}
 	report.Settle, report.Open = time.Since(start), open
+	if err := r.receipts(ctx, crowd, people); err != nil {
+		return report, err
+	}
 	if err := crowd.journal.close(); err != nil {
 		return report, err
 	}
@@ -151,7 +156,7 @@ func (r *run) crowd(ctx context.Context) (*crowd, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := temporal.DialContext(ctx, temporal.Options{HostPort: r.place.temporalFor(clients), Logger: silent{}})
+	t, err := temporal.DialContext(ctx, temporal.Options{HostPort: r.place.temporalFor(clients), Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))})
 	if err != nil {
 		return nil, nil, errors.Join(err, store.Close())
 	}
@@ -229,6 +234,19 @@ func (r *run) tell(s struck) {
 	fmt.Fprintf(r.Progress, "      %s\n", s)
 }
 
+// receipts has those who use pages take their receipts.
+func (*run) receipts(ctx context.Context, crowd *crowd, people []person) error {
+	for _, p := range people {
+		if p.story != lockByPages {
+			continue
+		}
+		if err := crowd.insist(ctx, p, callReceipt, crowd.receipt(p)); err != nil {
+			return fmt.Errorf("receipt of %s: %w", p.mobileID, err)
+		}
+	}
+	return nil
+}
+
 // settle waits until no process is under way, and tells those that wait to try again
 // now, as an operator does when all is mended. It returns how many are left.
 func (r *run) settle(ctx context.Context, crowd *crowd) (int, error) {
@@ -283,7 +301,7 @@ func (*run) retry(ctx context.Context, crowd *crowd, ids []string) {
 
 // look is where the checker looks, by ways of its own.
 func (r *run) look(ctx context.Context) (checker.Options, func(), error) {
-	t, err := temporal.DialContext(ctx, temporal.Options{HostPort: r.place.stack.TemporalAddress, Logger: silent{}})
+	t, err := temporal.DialContext(ctx, temporal.Options{HostPort: r.place.stack.TemporalAddress, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))})
 	if err != nil {
 		return checker.Options{}, nil, err
 	}
@@ -306,11 +324,3 @@ func (r *run) look(ctx context.Context) (checker.Options, func(), error) {
 		},
 	}, t.Close, nil
 }
-
-// silent takes the log of the SDK, which tells of every fault.
-type silent struct{}
-
-func (silent) Debug(string, ...any) {}
-func (silent) Info(string, ...any)  {}
-func (silent) Warn(string, ...any)  {}
-func (silent) Error(string, ...any) {}

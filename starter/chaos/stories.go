@@ -138,10 +138,11 @@ func (c *crowd) insist(ctx context.Context, p person, call string, act func(cont
 
 // The calls, as the checker reads them.
 const (
-	callStart  = "start"
-	callNext   = "next"
-	callCancel = "cancel"
-	callStatus = "status"
+	callStart   = "start"
+	callNext    = "next"
+	callCancel  = "cancel"
+	callReceipt = "receipt" // at Self-Service, when all is over
+	callStatus  = "status"
 )
 
 // play plays the story of one person. A refusal is no error: the checker says whether

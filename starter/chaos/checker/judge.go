@@ -332,6 +332,8 @@ func (c *check) judgeTold() {
 		case l.Refusal != "":
 			c.refusalMustBeTrue(l)
 		case l.Error != "" || len(l.Answer) == 0 || string(l.Answer) == "null":
+		case l.Call == "receipt":
+			c.paperMustBeTrue(l)
 		case l.Call == "get-end":
 			var s status
 			if err := json.Unmarshal(l.Answer, &s); err == nil && s.Outcome == stateActive {
