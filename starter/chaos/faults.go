@@ -24,6 +24,8 @@ type lane struct {
 	name    string
 	faults  []fault
 	between time.Duration // the longest pause between two
+	// first, if not nil, is called before each fault.
+	first func(context.Context) error
 }
 
 // Kinds of faults.
@@ -81,7 +83,10 @@ func (p *place) lanes() []lane {
 		wrong.faults = append(wrong.faults, fault{kindProof + how, p.misbehave([]string{"devca-public", "step-ca-crl"}, how)})
 	}
 	return []lane{
-		{name: "processes", faults: processes, between: 2500 * time.Millisecond},
+		{name: "processes", faults: processes, between: 2500 * time.Millisecond, first: func(ctx context.Context) error {
+			_, err := p.supervise(ctx)
+			return err
+		}},
 		{name: "network", between: 1500 * time.Millisecond, faults: []fault{
 			{KindCut, p.cutEdge}, {KindDelay, p.delayEdge}, {KindHalfOpen, p.halfOpenEdge},
 		}},
@@ -250,6 +255,11 @@ func (l lane) run(ctx context.Context, seed uint64, since time.Time, tell func(s
 		for _, n := range draw.Perm(len(l.faults)) {
 			if holding.Err() != nil {
 				return nil
+			}
+			if l.first != nil {
+				if err := l.first(ctx); err != nil {
+					return err
+				}
 			}
 			f := l.faults[n]
 			start := time.Now()

@@ -333,6 +333,23 @@ func (p *place) restart(ctx context.Context, name string) error {
 	return p.stack.Restart(name) //nolint:contextcheck // the process outlives what starts it
 }
 
+// supervise starts again what has ended by itself, as a supervisor does: a program
+// that finds nobody at its start may end. It returns what that was.
+func (p *place) supervise(ctx context.Context) ([]string, error) {
+	var ended []string
+	for _, name := range []string{worker, worker2, serve, devcaName, messagingIs, temporalIs} {
+		select {
+		case <-p.stack.Ended(name):
+			ended = append(ended, name)
+			if err := p.restart(ctx, name); err != nil {
+				return ended, err
+			}
+		default:
+		}
+	}
+	return ended, nil
+}
+
 // ready returns when a process answers its probe. The others are ready when their
 // clients say so.
 func (p *place) ready(ctx context.Context, name string) error {

@@ -252,12 +252,10 @@ func (*run) receipts(ctx context.Context, crowd *crowd, people []person) error {
 func (r *run) settle(ctx context.Context, crowd *crowd) (int, error) {
 	waiting, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	for _, name := range []string{worker, worker2, serve} {
-		if err := r.place.ready(waiting, name); err != nil {
+	for round := 0; ; round++ {
+		if _, err := r.place.supervise(ctx); err != nil {
 			return 0, err
 		}
-	}
-	for round := 0; ; round++ {
 		open, err := r.open(waiting, crowd.temporal)
 		switch {
 		case err == nil && len(open) == 0:

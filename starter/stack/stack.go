@@ -102,7 +102,7 @@ type process struct {
 
 // startTimeout is for one part, on a machine that does other things, too.
 const (
-	startTimeout = 2 * time.Minute
+	startTimeout = 3 * time.Minute
 	stopTimeout  = 15 * time.Second
 	pollInterval = 50 * time.Millisecond
 )
