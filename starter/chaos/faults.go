@@ -83,10 +83,7 @@ func (p *place) lanes() []lane {
 		wrong.faults = append(wrong.faults, fault{kindProof + how, p.misbehave([]string{"devca-public", "step-ca-crl"}, how)})
 	}
 	return []lane{
-		{name: "processes", faults: processes, between: 2500 * time.Millisecond, first: func(ctx context.Context) error {
-			_, err := p.supervise(ctx)
-			return err
-		}},
+		{name: "processes", faults: processes, between: 2500 * time.Millisecond, first: p.supervise},
 		{name: "network", between: 1500 * time.Millisecond, faults: []fault{
 			{KindCut, p.cutEdge}, {KindDelay, p.delayEdge}, {KindHalfOpen, p.halfOpenEdge},
 		}},

@@ -71,6 +71,7 @@ type place struct {
 	worker   string
 
 	offsets map[string]time.Duration // of clocks, by process; read when one starts
+	ended   map[string]int           // how often a process ended by itself
 	health  map[string]string        // URL that answers when a process is ready
 }
 
@@ -80,7 +81,7 @@ func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 // fails.
 func (p *place) start(ctx context.Context, programs Programs, progress io.Writer) error {
 	p.network, p.fronts, p.health = newNetwork(), map[string]*front{}, map[string]string{}
-	p.offsets = map[string]time.Duration{}
+	p.offsets, p.ended = map[string]time.Duration{}, map[string]int{}
 	p.starter, p.worker = programs.Starter, programs.Worker
 	var err error
 	if p.requests, err = newJournal(filepath.Join(p.dir, requestsFile)); err != nil {
@@ -334,20 +335,19 @@ func (p *place) restart(ctx context.Context, name string) error {
 }
 
 // supervise starts again what has ended by itself, as a supervisor does: a program
-// that finds nobody at its start may end. It returns what that was.
-func (p *place) supervise(ctx context.Context) ([]string, error) {
-	var ended []string
+// that finds nobody at its start may end. It counts them.
+func (p *place) supervise(ctx context.Context) error {
 	for _, name := range []string{worker, worker2, serve, devcaName, messagingIs, temporalIs} {
 		select {
 		case <-p.stack.Ended(name):
-			ended = append(ended, name)
+			p.ended[name]++
 			if err := p.restart(ctx, name); err != nil {
-				return ended, err
+				return err
 			}
 		default:
 		}
 	}
-	return ended, nil
+	return nil
 }
 
 // ready returns when a process answers its probe. The others are ready when their

@@ -26,6 +26,7 @@ type Report struct {
 	WrongAnswers int            `json:"wrongAnswers"` // of CAs, OCSP and CRLs
 	DiskFull     bool           `json:"diskFull"`     // the disk could be full: mounting is permitted here
 	Faults       []struck       `json:"faults"`
+	Ended        map[string]int `json:"ended"` // processes that ended by themselves and were started again
 	Found        checker.Report `json:"found"`
 }
 
@@ -51,6 +52,9 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintln(w)
 	if !r.DiskFull {
 		fmt.Fprintln(w, "  no full disk: mounting a tmpfs is not permitted here")
+	}
+	if len(r.Ended) > 0 {
+		fmt.Fprintf(w, "  started again %v, which had ended by themselves\n", r.Ended)
 	}
 	fmt.Fprintf(w, "  wrong answers %d, of CAs, OCSP and CRLs\n", r.WrongAnswers)
 	fmt.Fprintf(w, "  client calls  %d, of which %d ended with an error and were repeated\n", r.Calls, r.FailedCalls)

@@ -128,7 +128,7 @@ func (r *run) run(ctx context.Context) (Report, error) {
 	if report.Found, err = checker.Check(ctx, looked); err != nil {
 		return report, err
 	}
-	report.Check, report.Faults = time.Since(start), r.faults
+	report.Check, report.Faults, report.Ended = time.Since(start), r.faults, r.place.ended
 	if r.Inspect != nil {
 		r.Inspect(ctx, looked, report.Found)
 	}
@@ -253,7 +253,7 @@ func (r *run) settle(ctx context.Context, crowd *crowd) (int, error) {
 	waiting, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	for round := 0; ; round++ {
-		if _, err := r.place.supervise(ctx); err != nil {
+		if err := r.place.supervise(ctx); err != nil {
 			return 0, err
 		}
 		open, err := r.open(waiting, crowd.temporal)
