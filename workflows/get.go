@@ -35,6 +35,7 @@ type get struct {
 	committed   bool // Cancel comes too late
 	lockAsked   bool
 	lockedBy    mobileid.Decision
+	early       *earlyNext // nil: none
 
 	live         string // the active mobile ID that stands in the way
 	locks        []activities.LiveMobileID

@@ -161,7 +161,7 @@ func (g *get) receiveSignals() {
 		name string
 		take func(Message) bool
 	}{
-		{Next, func(m Message) bool { return g.decide(next, m) == nil }},
+		{Next, g.nextBySignal},
 		{LockFirst, func(m Message) bool { return g.askLock(m) == nil }},
 		{Cancel, func(m Message) bool { return g.decide(cancelled, m) == nil }},
 		{Retry, func(m Message) bool { return g.foreign(m) == nil && g.retry() == "" }},
@@ -183,6 +183,40 @@ func (g *get) receiveSignals() {
 		// Word of a command that nobody waits for any more does no harm.
 		g.answered[message.CommandID] = true
 	})
+}
+
+// earlyNext is a Next by signal that did not count, because an active mobile ID stood in
+// the way and nobody had asked for its lock.
+type earlyNext struct {
+	message Message
+	at      time.Time // of the workflow task
+}
+
+func (g *get) nextBySignal(message Message) bool {
+	refusal := g.decide(next, message)
+	if refusal != nil && refusal.Type == mobileid.TypeMobileIDActive {
+		g.early = &earlyNext{message: message, at: workflow.Now(g.ctx)}
+	}
+	return refusal == nil
+}
+
+// takeEarlyNext has a Next count after all that arrived in the same workflow task as the
+// wish to lock. Signals are handed over by name, and not in the order in which they came:
+// a user who pressed both while no worker was up would have pressed Next for nothing.
+func (g *get) takeEarlyNext() {
+	early := g.early
+	g.early = nil
+	if early == nil || !early.at.Equal(workflow.Now(g.ctx)) {
+		return
+	}
+	// Processes that ignored it, before this was so, go on ignoring it.
+	const change, counts = "next-with-lock", 1
+	if workflow.GetVersion(g.ctx, change, workflow.DefaultVersion, counts) < counts {
+		return
+	}
+	if g.decide(next, early.message) == nil {
+		g.ignored--
+	}
 }
 
 // decide takes Next or Cancel, from whichever way it came. The first one wins,
@@ -233,6 +267,7 @@ func (g *get) askLock(message Message) *mobileid.Refusal {
 	if !g.lockAsked {
 		g.lockAsked = true
 		g.lockedBy = mobileid.Decision{UserID: message.UserID, By: message.By, Note: message.Note}
+		g.takeEarlyNext()
 	}
 	return nil
 }

@@ -155,6 +155,17 @@ func getPaths() []getPath {
 			g.requireLocked(old)
 			g.scan(phone.WellBehaved)
 		}},
+		{name: "get-lock-and-next-stored", end: endsActive, play: func(g *getInstallation) {
+			old := g.old()
+			g.begin()
+			g.worker.Stop()
+			g.signal(workflows.LockFirst)
+			g.signal(workflows.Next)
+			g.startGetWorker()
+			require.Zero(g.t, g.at(workflows.AwaitingPhone).Ignored)
+			g.requireLocked(old)
+			g.scan(phone.WellBehaved)
+		}},
 		{name: "get-lock-with-the-start", end: endsActive, play: func(g *getInstallation) {
 			old := g.old()
 			g.grant()
