@@ -31,14 +31,26 @@ type run struct {
 	result    *status
 	next      time.Time // of the first Next
 	cancel    time.Time // of the first Cancel, or Request Cancellation
+	tasks     int       // workflow tasks that had ended when the event under way came
+	nextTask  int       // the task that took the first Next
+	cancelled int       // the task that took the first Cancel
 	locked    time.Time // when the first activity after Next had ended
 	events    int
 }
 
-// accepts reports that the run took a Next: it has one, none to cancel came before,
-// and the request was not refused.
+// accepts reports that the run took a Next: it has one, none to cancel came in an
+// earlier workflow task, and the request was not refused. Of those that come in one task
+// Next is to count, but as updates and signals mixed either may come first.
 func (r *run) accepts() bool {
-	return !r.next.IsZero() && (r.cancel.IsZero() || !r.cancel.Before(r.next)) && r.refusal == "" && !r.outcome(outcomeCancelled)
+	switch {
+	case r.next.IsZero() || r.refusal != "":
+		return false
+	case r.cancel.IsZero() || r.nextTask < r.cancelled:
+		return true
+	case r.nextTask == r.cancelled:
+		return !r.outcome(outcomeCancelled)
+	}
+	return false
 }
 
 func (r *run) outcome(outcome string) bool { return r.result != nil && r.result.Outcome == outcome }
@@ -123,19 +135,15 @@ func (c *check) readHistory(ctx context.Context, r *run) error {
 // read takes what counts from an event.
 func (r *run) read(event *historypb.HistoryEvent) error {
 	at := event.GetEventTime().AsTime()
-	first := func(moment *time.Time) {
-		if moment.IsZero() {
-			*moment = at
+	messageIn := func(name string, task int) {
+		switch {
+		case name == "next" && r.next.IsZero():
+			r.next, r.nextTask = at, task
+		case name == "cancel" && r.cancel.IsZero():
+			r.cancel, r.cancelled = at, task
 		}
 	}
-	message := func(name string) {
-		switch name {
-		case "next":
-			first(&r.next)
-		case "cancel":
-			first(&r.cancel)
-		}
-	}
+	message := func(name string) { messageIn(name, r.tasks) }
 	switch event.GetEventType() {
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
 		var input struct {
@@ -145,17 +153,20 @@ func (r *run) read(event *historypb.HistoryEvent) error {
 			return err
 		}
 		if input.Confirmed {
-			first(&r.next)
+			message("next")
 		}
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
 		message(event.GetWorkflowExecutionSignaledEventAttributes().GetSignalName())
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
-		message(event.GetWorkflowExecutionUpdateAcceptedEventAttributes().GetAcceptedRequest().GetInput().GetName())
+		// It is written when the task that took it has ended.
+		messageIn(event.GetWorkflowExecutionUpdateAcceptedEventAttributes().GetAcceptedRequest().GetInput().GetName(), r.tasks-1)
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
-		first(&r.cancel)
+		message("cancel")
+	case enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+		r.tasks++
 	case enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
-		if !r.next.IsZero() {
-			first(&r.locked)
+		if !r.next.IsZero() && r.locked.IsZero() {
+			r.locked = at
 		}
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
 		r.closed, r.result = at, &status{}
