@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,6 +44,10 @@ func TestMain(m *testing.M) {
 				return 1
 			}
 			return 0
+		}
+		flag.Parse()
+		if flag.Lookup("test.fuzz").Value.String() != "" {
+			return m.Run() // each of the fuzzer's processes would start a server
 		}
 		program, err := workflowtest.FindProgram("temporal")
 		if err != nil {
