@@ -255,7 +255,7 @@ func (a *attack) everything(t *testing.T) everything {
 // process tells of a process all that a message would change.
 func (a *attack) process(t *testing.T, id string) string {
 	t.Helper()
-	execution, err := a.temporal.DescribeWorkflowExecution(t.Context(), id, "")
+	execution, err := a.Temporal.DescribeWorkflowExecution(t.Context(), id, "")
 	if _, none := err.(*serviceerror.NotFound); none { //nolint:errorlint // as it comes
 		return "none"
 	}
