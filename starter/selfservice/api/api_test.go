@@ -111,7 +111,8 @@ func TestProviderAway(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
 }
 
-// Whatever is somebody else's looks as if it were not there, byte by byte.
+// Whatever is somebody else's looks as if it were not there, byte by byte, and the store
+// is asked the same.
 func TestNotYours(t *testing.T) {
 	p := newPlace(t)
 	for operation := range p.api.routes() {
@@ -122,7 +123,10 @@ func TestNotYours(t *testing.T) {
 		token, body := p.tokenFor(path), bodyFor(method, path)
 		t.Run(operation, func(t *testing.T) {
 			path := strings.TrimPrefix(path, base)
+			p.engine.reads = nil
 			foreign, theirs := p.do(p.request(token, method, strings.ReplaceAll(path, "{id}", "mid-otto"), body))
+			asked := p.engine.reads
+			p.engine.reads = nil
 			unknown, nothing := p.do(p.request(token, method, strings.ReplaceAll(path, "{id}", "mid-none"), body))
 			if method == http.MethodGet && strings.HasPrefix(base+path, operators) {
 				require.Contains(t, theirs, `"owner":"otto"`, "operators see every lock")
@@ -130,6 +134,9 @@ func TestNotYours(t *testing.T) {
 			}
 			require.Equal(t, http.StatusNotFound, foreign.StatusCode)
 			require.Equal(t, theirs, nothing)
+			// Each of these sends the same statements for both, see the tests of the store.
+			require.NotEmpty(t, asked)
+			require.Equal(t, asked, p.engine.reads)
 			foreign.Header.Del("Date")
 			unknown.Header.Del("Date")
 			require.Equal(t, foreign.Header, unknown.Header)

@@ -43,9 +43,26 @@ type engine struct {
 	code   *mobileid.Provisioning
 	orders []desk.LockOrder // that came through
 	calls  []string
+	reads  []string // what was asked of the store, in its order
+}
+
+func (e *engine) Entitled(ctx context.Context, userID string) error {
+	e.reads = append(e.reads, "Entitled")
+	return e.Desk.Entitled(ctx, userID)
+}
+
+func (e *engine) MobileID(ctx context.Context, userID, id string) (identitymanager.Owned, error) {
+	e.reads = append(e.reads, "MobileID")
+	return e.Desk.MobileID(ctx, userID, id)
+}
+
+func (e *engine) OwnerOf(ctx context.Context, id string) (string, error) {
+	e.reads = append(e.reads, "OwnerOf")
+	return e.Desk.OwnerOf(ctx, id)
 }
 
 func (e *engine) Progress(ctx context.Context, userID, id string) (desk.Progress, error) {
+	e.reads = append(e.reads, "Progress")
 	owned, err := e.Store.Owned(ctx, userID, id)
 	if err != nil {
 		return desk.Progress{}, err
