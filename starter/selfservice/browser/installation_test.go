@@ -23,8 +23,9 @@ const patience = time.Minute
 // installation is everything, running.
 type installation struct {
 	stacktest.Installation
-	url  string // of Self-Service
-	book *chromium.Book
+	url      string // of Self-Service
+	chromium *chromium.Browser
+	book     *chromium.Book
 }
 
 // start builds the programs and starts everything, with the users of the demo.
@@ -32,7 +33,7 @@ func start(t *testing.T) *installation {
 	t.Helper()
 	in := stacktest.Start(t, stacktest.Build(t), stack.Options{Serve: true, Get: map[string]any{"key_types": []string{"EC-P-256"}}})
 	require.NoError(t, in.PutPasswords(t.Context()))
-	return &installation{Installation: *in, url: in.Stack.ServeURL, book: chromium.NewBook(t, "browser")}
+	return &installation{Installation: *in, url: in.Stack.ServeURL, chromium: chromium.Start(t), book: chromium.NewBook(t, "browser")}
 }
 
 // another starts one more instance of Self-Service in this process, on a store of its

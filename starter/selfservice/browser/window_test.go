@@ -24,7 +24,7 @@ type window struct {
 // open opens a window with cookies of its own.
 func (in *installation) open(t *testing.T, url string) *window {
 	t.Helper()
-	return &window{chromium.Open(t, url), in.book}
+	return &window{in.chromium.Open(t, url), in.book}
 }
 
 // Tab opens one more tab with the same cookies.

@@ -26,7 +26,7 @@ func TestPictures(t *testing.T) {
 	folder := filepath.Join("..", "..", "..", "docs", "pictures")
 	if os.Getenv("UPDATE_PICTURES") != "" {
 		all := states()
-		w := chromium.Open(t, gallery(t, all).URL)
+		w := chromium.Start(t).Open(t, gallery(t, all).URL)
 		require.NoError(t, os.MkdirAll(folder, 0o755))
 		for file, name := range pictures {
 			require.Contains(t, all, name)

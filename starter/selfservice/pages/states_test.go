@@ -246,7 +246,7 @@ func at(name string) string { return "/state?" + url.Values{"name": {name}}.Enco
 func TestStates(t *testing.T) {
 	all := states()
 	book := chromium.NewBook(t, "states")
-	w := chromium.Open(t, gallery(t, all).URL)
+	w := chromium.Start(t).Open(t, gallery(t, all).URL)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		w.GoTo(at(name))
 		book.Look(w, name)

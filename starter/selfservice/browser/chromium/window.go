@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 )
@@ -26,14 +28,21 @@ type Window struct {
 	Ctx context.Context //nolint:containedctx // of the tab: chromedp knows it by nothing else
 	URL string          // of what is tested
 
-	phone bool // it has the width of a phone
+	browser *Browser
+	cookies cdp.BrowserContextID
+	phone   bool // it has the width of a phone
 
 	mu       sync.Mutex
 	document network.RequestID // the page that was loaded last
 }
 
-// Open starts a Chromium of its own, with cookies of its own.
-func Open(t *testing.T, url string) *Window {
+// Browser is a running Chromium.
+type Browser struct {
+	ctx context.Context //nolint:containedctx // of the browser: chromedp knows it by nothing else
+}
+
+// Start starts a Chromium, until the test ends.
+func Start(t *testing.T) *Browser {
 	t.Helper()
 	program, err := exec.LookPath("chromium")
 	if err != nil {
@@ -54,12 +63,32 @@ func Open(t *testing.T, url string) *Window {
 		_ = chromedp.Cancel(ctx) // waits until it has ended, so that its folder can go
 		stopBrowser()
 	})
-	return newWindow(ctx, t, url)
+	require.NoError(t, chromedp.Run(ctx))
+	return &Browser{ctx}
 }
 
-func newWindow(ctx context.Context, t *testing.T, url string) *Window {
+// Open opens a window with cookies of its own.
+func (b *Browser) Open(t *testing.T, url string) *Window {
 	t.Helper()
-	w := &Window{T: t, Ctx: ctx, URL: url}
+	var cookies cdp.BrowserContextID
+	require.NoError(t, chromedp.Run(b.ctx, chromedp.ActionFunc(func(ctx context.Context) (err error) {
+		cookies, err = target.CreateBrowserContext().Do(cdp.WithExecutor(ctx, chromedp.FromContext(ctx).Browser))
+		return err
+	})))
+	return b.open(t, url, cookies)
+}
+
+func (b *Browser) open(t *testing.T, url string, cookies cdp.BrowserContextID) *Window {
+	t.Helper()
+	var id target.ID
+	require.NoError(t, chromedp.Run(b.ctx, chromedp.ActionFunc(func(ctx context.Context) (err error) {
+		id, err = target.CreateTarget("about:blank").WithBrowserContextID(cookies).WithNewWindow(true).
+			Do(cdp.WithExecutor(ctx, chromedp.FromContext(ctx).Browser))
+		return err
+	})))
+	ctx, stop := chromedp.NewContext(b.ctx, chromedp.WithTargetID(id))
+	t.Cleanup(stop)
+	w := &Window{T: t, Ctx: ctx, URL: url, browser: b, cookies: cookies}
 	chromedp.ListenTarget(ctx, func(event any) {
 		if received, ok := event.(*network.EventResponseReceived); ok && received.Type == network.ResourceTypeDocument {
 			w.mu.Lock()
@@ -74,9 +103,7 @@ func newWindow(ctx context.Context, t *testing.T, url string) *Window {
 // Tab opens one more tab with the same cookies.
 func (w *Window) Tab() *Window {
 	w.T.Helper()
-	ctx, stop := chromedp.NewContext(w.Ctx)
-	w.T.Cleanup(stop)
-	return newWindow(ctx, w.T, w.URL)
+	return w.browser.open(w.T, w.URL, w.cookies)
 }
 
 // Do does something, within patience.
