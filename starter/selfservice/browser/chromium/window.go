@@ -96,7 +96,7 @@ func (b *Browser) open(t *testing.T, url string, cookies cdp.BrowserContextID) *
 			w.mu.Unlock()
 		}
 	})
-	w.Do(network.Enable()) //nolint:contextcheck // the window has it
+	w.Do(network.Enable())
 	return w
 }
 
