@@ -41,6 +41,7 @@ type Audit interface {
 // record, and else now and then.
 type Watch struct {
 	audit Audit
+	every time.Duration
 	slots chan struct{}
 
 	mu      sync.Mutex
@@ -50,7 +51,7 @@ type Watch struct {
 
 // NewWatch makes a Watch.
 func NewWatch(audit Audit) *Watch {
-	return &Watch{audit: audit, slots: make(chan struct{}, looksAtOnce), their: map[string]map[*Follower]bool{}}
+	return &Watch{audit: audit, every: watchEvery, slots: make(chan struct{}, looksAtOnce), their: map[string]map[*Follower]bool{}}
 }
 
 // Follower is one stream. It is for one goroutine.
@@ -123,7 +124,7 @@ func (f *Follower) Look(ctx context.Context, recorded bool, read func()) {
 
 // run looks for as long as anybody follows.
 func (w *Watch) run() {
-	ticker := time.NewTicker(watchEvery)
+	ticker := time.NewTicker(w.every)
 	defer ticker.Stop()
 	last := map[string]int64{}
 	for {

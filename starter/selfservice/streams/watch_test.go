@@ -53,6 +53,7 @@ func (c *counted) question(t *testing.T) []string {
 func TestWatch(t *testing.T) {
 	audit := &counted{all: map[string]int64{}, asked: make(chan []string)}
 	w := NewWatch(audit)
+	w.every = 10 * time.Millisecond
 	a, b, other := w.Follow("mid-1"), w.Follow("mid-1"), w.Follow("mid-2")
 	for len(audit.question(t)) != 2 { // the first may have come before all followed
 	}
