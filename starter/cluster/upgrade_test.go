@@ -252,12 +252,16 @@ func (in *installation) builds(t *testing.T, id string) []string {
 	return builds
 }
 
-// requireBuild requires that the last steps of locks were a build's.
+// requireBuild requires that the steps of locks are a build's by now. Each retry is a
+// step, and Temporal may need a moment to hand out the next one to another build.
 func (in *installation) requireBuild(t *testing.T, build string, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
-		builds := in.builds(t, id)
-		require.Equal(t, build, builds[len(builds)-1], "%s: %v", id, builds)
+		require.Eventually(t, func() bool {
+			in.retry(t, id)
+			builds := in.builds(t, id)
+			return builds[len(builds)-1] == build
+		}, patience, moment, "%s: %s", id, build)
 	}
 }
 
