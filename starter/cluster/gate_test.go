@@ -85,7 +85,7 @@ func (g *gate) leave(connection net.Conn) {
 
 // through copies both ways until either side ends.
 func (g *gate) through(connection net.Conn) {
-	defer connection.Close() //nolint:errcheck // nothing is left to tell
+	defer connection.Close()
 	target, ok := g.enter(connection)
 	if !ok {
 		return
@@ -95,7 +95,7 @@ func (g *gate) through(connection net.Conn) {
 	if err != nil {
 		return
 	}
-	defer server.Close() //nolint:errcheck // nothing is left to tell
+	defer server.Close()
 	var both sync.WaitGroup
 	copied := func(to, from net.Conn) {
 		_, _ = io.Copy(to, from)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -141,12 +140,4 @@ func (in *installation) starter(t *testing.T, args ...string) (code int, says st
 		require.NoError(t, err)
 	}
 	return cmd.ProcessState.ExitCode(), strings.TrimSpace(string(output))
-}
-
-// temporal runs a command line of the temporal program.
-func (in *installation) temporal(t *testing.T, args ...string) string {
-	t.Helper()
-	output, err := exec.CommandContext(t.Context(), in.programs.Temporal, args...).CombinedOutput() //nolint:gosec // a test's own arguments
-	require.NoError(t, err, "temporal %v\n%s", args, output)
-	return string(output)
 }

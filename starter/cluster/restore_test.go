@@ -142,7 +142,7 @@ func restoreCopy(t *testing.T, in *installation, file string) {
 	for _, beside := range []string{"-wal", "-shm"} {
 		require.NoError(t, os.RemoveAll(dsn+beside))
 	}
-	content, err := os.ReadFile(file) //nolint:gosec // the test's own
+	content, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(dsn, content, 0o600))
 }

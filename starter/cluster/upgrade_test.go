@@ -96,7 +96,7 @@ func upgraded(t *testing.T, programs stacktest.Programs) {
 	t.Run("new build beside the old one", func(t *testing.T) {
 		in.Stack.AddCA(other.section())
 		require.NoError(t, in.Stack.WriteConfig())
-		setup := exec.CommandContext(t.Context(), programs.Starter, "setup") //nolint:gosec // of the test
+		setup := exec.CommandContext(t.Context(), programs.Starter, "setup")
 		setup.Env = append(os.Environ(), in.Stack.Environment()...)
 		output, err := setup.CombinedOutput()
 		require.NoError(t, err, "%s", output)
@@ -185,7 +185,7 @@ func (in *installation) setCurrent(t *testing.T, build string) {
 	var output []byte
 	require.Eventually(t, func() bool {
 		var err error
-		output, err = exec.CommandContext(t.Context(), in.programs.Temporal, args...).CombinedOutput() //nolint:gosec // a test's own arguments
+		output, err = exec.CommandContext(t.Context(), in.programs.Temporal, args...).CombinedOutput()
 		return err == nil
 	}, patience, moment, "Temporal learns of a new build from its polls: %s", output)
 }

@@ -49,7 +49,7 @@ func BuildFrom(t *testing.T, root string) Programs {
 	}
 	dir := t.TempDir()
 	// Without the folder in it, so that what is built once need not be built again.
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", dir, "mobileid/starter", "mobileid/worker")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", dir, "mobileid/starter", "mobileid/worker") //nolint:gosec // a test's own folder
 	build.Dir = root
 	output, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", output)
