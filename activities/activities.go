@@ -29,7 +29,7 @@ type Activities struct {
 	Overdue    OverdueTeller    // nil where only CAs are served
 	Revoked    RevokedFinder    // for reconciliation; nil where only CAs are served
 	// Compared is told what a comparison with a CA came to; nil: nobody is.
-	Compared func(Comparison)
+	Compared func(context.Context, Comparison)
 }
 
 // Settings are what the configuration says about every lock.

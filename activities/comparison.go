@@ -82,7 +82,7 @@ func (a *Activities) CompareRevoked(ctx context.Context, in CompareRevokedInput)
 		result.Found[i].Running = running
 	}
 	if a.Compared != nil {
-		a.Compared(result.Comparison)
+		a.Compared(ctx, result.Comparison)
 	}
 	return result, nil
 }

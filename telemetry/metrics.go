@@ -61,9 +61,9 @@ func (m *Metrics) Reached(milestone identitymanager.Milestone) {
 
 // Compared takes up what reconciliation found when it looked certificates up at their
 // CA: how many, by verdict.
-func (m *Metrics) Compared(ca string, verdicts map[string]int) {
+func (m *Metrics) Compared(ctx context.Context, ca string, verdicts map[string]int) {
 	for verdict, n := range verdicts {
-		m.compared.Add(context.Background(), int64(n), metric.WithAttributes(attribute.String("ca", ca), attribute.String("verdict", verdict)))
+		m.compared.Add(ctx, int64(n), metric.WithAttributes(attribute.String("ca", ca), attribute.String("verdict", verdict)))
 	}
 }
 
@@ -72,7 +72,7 @@ func (m *Metrics) Compared(ca string, verdicts map[string]int) {
 // the start: Prometheus does not see the rise of a counter that was not there before.
 func (m *Metrics) Calls(ctx context.Context, cas []string) ca.Observer {
 	for _, name := range cas {
-		m.Compared(name, map[string]int{string(ca.StillRevoked): 0, string(ca.Forgotten): 0, string(ca.NotKnown): 0})
+		m.Compared(ctx, name, map[string]int{string(ca.StillRevoked): 0, string(ca.Forgotten): 0, string(ca.NotKnown): 0})
 		for _, call := range []ca.Call{ca.CallRevoke, ca.CallStatus} {
 			for _, kind := range ca.Kinds() {
 				m.answers.Add(ctx, 0, metric.WithAttributes(answerLabels(name, call, string(kind))...))

@@ -159,8 +159,8 @@ func (w worker) observe(cas *caWatch) error {
 }
 
 // compared tells the metrics what a comparison with a CA came to.
-func (w worker) compared(c activities.Comparison) {
-	w.metrics.Compared(c.CA, map[string]int{
+func (w worker) compared(ctx context.Context, c activities.Comparison) {
+	w.metrics.Compared(ctx, c.CA, map[string]int{
 		string(ca.StillRevoked): c.Checked - c.Forgotten - c.Unknown, string(ca.Forgotten): c.Forgotten, string(ca.NotKnown): c.Unknown,
 	})
 }

@@ -62,7 +62,9 @@ type request struct {
 
 func ask(t testing.TB, server *httptest.Server, r request) (int, http.Header, []byte) {
 	t.Helper()
-	transport := server.Client().Transport.(*http.Transport).Clone()
+	transport, ok := server.Client().Transport.(*http.Transport)
+	require.True(t, ok)
+	transport = transport.Clone()
 	defer transport.CloseIdleConnections()
 	if r.certificate != nil {
 		// Whatever the server would like to see.
@@ -81,7 +83,7 @@ func ask(t testing.TB, server *httptest.Server, r request) (int, http.Header, []
 	}
 	resp, err := transport.RoundTrip(req)
 	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // read in full
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	return resp.StatusCode, resp.Header, body

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -149,7 +150,7 @@ func (s *Store) RecordHolds(ctx context.Context, order HoldOrder) (changed []mob
 				release = append(release, c)
 			}
 		}
-		changed = append(hold, release...)
+		changed = slices.Concat(hold, release)
 		if len(changed) == 0 {
 			return nil
 		}
