@@ -1014,3 +1014,44 @@ func TestScriptsReadAnswers(t *testing.T) {
 		}
 	}
 }
+
+// Numbers of processes are used again, so drain-worker stops workers alone; and it does
+// not say that one has ended that has not.
+func TestDrainWorker(t *testing.T) {
+	script, err := filepath.Abs(filepath.Join("..", "scripts", "drain-worker"))
+	require.NoError(t, err)
+	// A script is called as its file is. It ends when its standard input does.
+	stubborn := filepath.Join(t.TempDir(), "worker")
+	require.NoError(t, os.WriteFile(stubborn, []byte("#!/bin/sh\ntrap '' TERM\necho ready\nread -r line\n"), 0o755))
+	worker := exec.CommandContext(t.Context(), stubborn)
+	stdin, err := worker.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := worker.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, worker.Start())
+	_, err = stdout.Read(make([]byte, 1))
+	require.NoError(t, err)
+	for _, test := range []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"nothing", nil, exitUsage, "give one PID"},
+		{"no number", []string{"worker"}, exitUsage, "is no process id"},
+		{"a group", []string{"0"}, exitUsage, "is no process id"},
+		{"nobody", []string{"999999999"}, exitError, "there is no process 999999999"},
+		{"another program", []string{fmt.Sprint(os.Getpid())}, exitError, "and no worker"},
+		{"one that takes longer", []string{fmt.Sprint(worker.Process.Pid), "--wait", "1"}, exitError, "still lets end what runs"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			output, err := exec.CommandContext(t.Context(), script, test.args...).CombinedOutput()
+			var exit *exec.ExitError
+			require.ErrorAs(t, err, &exit)
+			require.Equal(t, test.code, exit.ExitCode(), "%s", output)
+			require.Contains(t, string(output), test.says)
+		})
+	}
+	require.NoError(t, stdin.Close())
+	_ = worker.Wait() // read at the end of its input is no success
+}
