@@ -123,10 +123,9 @@ func TestNotYours(t *testing.T) {
 		token, body := p.tokenFor(path), bodyFor(method, path)
 		t.Run(operation, func(t *testing.T) {
 			path := strings.TrimPrefix(path, base)
-			p.engine.reads = nil
+			_ = p.engine.asked()
 			foreign, theirs := p.do(p.request(token, method, strings.ReplaceAll(path, "{id}", "mid-otto"), body))
-			asked := p.engine.reads
-			p.engine.reads = nil
+			asked := p.engine.asked()
 			unknown, nothing := p.do(p.request(token, method, strings.ReplaceAll(path, "{id}", "mid-none"), body))
 			if method == http.MethodGet && strings.HasPrefix(base+path, operators) {
 				require.Contains(t, theirs, `"owner":"otto"`, "operators see every lock")
@@ -136,7 +135,7 @@ func TestNotYours(t *testing.T) {
 			require.Equal(t, theirs, nothing)
 			// Each of these sends the same statements for both, see the tests of the store.
 			require.NotEmpty(t, asked)
-			require.Equal(t, asked, p.engine.reads)
+			require.Equal(t, asked, p.engine.asked())
 			foreign.Header.Del("Date")
 			unknown.Header.Del("Date")
 			require.Equal(t, foreign.Header, unknown.Header)

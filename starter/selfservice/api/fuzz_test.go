@@ -105,6 +105,9 @@ func (m *maker) request() *http.Request {
 	if !m.often(8) {
 		method = pick(m, http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions, "BREW")
 	}
+	if method == http.MethodHead && strings.HasSuffix(path, "/events") {
+		method = http.MethodOptions // its answer is there before the stream has ended
+	}
 	token := ""
 	if m.often(10) {
 		token = m.place.tokenFor(path)

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,26 +44,43 @@ type engine struct {
 	code   *mobileid.Provisioning
 	orders []desk.LockOrder // that came through
 	calls  []string
-	reads  []string // what was asked of the store, in its order
+
+	mu    sync.Mutex
+	reads []string // what was asked of the store, in its order
+}
+
+func (e *engine) read(what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reads = append(e.reads, what)
+}
+
+// asked tells what was read, and forgets it.
+func (e *engine) asked() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	reads := e.reads
+	e.reads = nil
+	return reads
 }
 
 func (e *engine) Entitled(ctx context.Context, userID string) error {
-	e.reads = append(e.reads, "Entitled")
+	e.read("Entitled")
 	return e.Desk.Entitled(ctx, userID)
 }
 
 func (e *engine) MobileID(ctx context.Context, userID, id string) (identitymanager.Owned, error) {
-	e.reads = append(e.reads, "MobileID")
+	e.read("MobileID")
 	return e.Desk.MobileID(ctx, userID, id)
 }
 
 func (e *engine) OwnerOf(ctx context.Context, id string) (string, error) {
-	e.reads = append(e.reads, "OwnerOf")
+	e.read("OwnerOf")
 	return e.Desk.OwnerOf(ctx, id)
 }
 
 func (e *engine) Progress(ctx context.Context, userID, id string) (desk.Progress, error) {
-	e.reads = append(e.reads, "Progress")
+	e.read("Progress")
 	owned, err := e.Store.Owned(ctx, userID, id)
 	if err != nil {
 		return desk.Progress{}, err
