@@ -1,7 +1,9 @@
 package selfservice
 
 import (
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -12,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mobileid/config"
+	"mobileid/starter/selfservice/seal"
 )
 
 // unused sets back when the sessions were used last.
@@ -31,6 +34,21 @@ func (b *browser) secondsLeft() int {
 	left, err := strconv.Atoi(body)
 	require.NoError(b.t, err, body)
 	return left
+}
+
+// requestID opens the form of a lock of mid-anna.
+func (b *browser) requestID(form string) string {
+	b.t.Helper()
+	key, err := config.ReadKey("serve.form_key_file", b.place.server.config.Serve.FormKeyFile)
+	require.NoError(b.t, err)
+	sealer, err := seal.New(key, "form", nil)
+	require.NoError(b.t, err)
+	session := sha256.Sum256([]byte(b.cookie().Value))
+	var seen struct {
+		RequestID string `json:"requestId"`
+	}
+	require.NoError(b.t, sealer.Open(form, &seen, hex.EncodeToString(session[:]), "mid-anna"))
+	return seen.RequestID
 }
 
 // Who is about to be signed out can put it off, and who was is told so.
@@ -86,6 +104,8 @@ func TestMoreTime(t *testing.T) {
 	p := newPlace(t, func(c *config.Config) { c.Serve.AskReason = true })
 	b := p.signedIn(t, "anna")
 	form := b.form("/mobile-ids/mid-anna/lock?then=get")
+	request := b.requestID(form)
+	require.NotEmpty(t, request)
 	for range 12 {
 		response, body := b.post("/mobile-ids/mid-anna/lock?then=get", url.Values{"form": {form}, "decision": {"more"}, "reason": {"keyCompromise"}})
 		require.Equal(t, http.StatusOK, response.StatusCode, body)
@@ -94,6 +114,7 @@ func TestMoreTime(t *testing.T) {
 		require.Contains(t, body, "Nothing has happened yet.")
 		again := sealedForm.FindStringSubmatch(body)[1]
 		require.NotEqual(t, form, again)
+		require.Equal(t, request, b.requestID(again))
 		form = again
 	}
 	response, body := b.post("/get", url.Values{"form": {form}, "decision": {"more"}})

@@ -257,7 +257,7 @@ func withoutScript(t *testing.T, in *installation) {
 
 	w.Press("Get a new mobile ID")
 	w.Sees("Get a new mobile ID?")
-	w.Press("Next")
+	w.Follow("Next")
 	w.looksAgainUntil("Scan this code with your phone")
 	_, picture := w.fetch("/get/code.png")
 	code, err := phone.ReadPNG(bytes.NewReader(picture))
