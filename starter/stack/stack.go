@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -20,6 +21,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -484,12 +486,24 @@ func (p *process) stop() error {
 	return nil
 }
 
-// freePorts asks the system for ports that nobody uses. Somebody may take one
-// before our child does; then the child fails and says so.
+// freePorts finds ports that nobody uses. Somebody may take one before our child does;
+// then the child fails and says so.
+//
+// They lie below those that systems give to whoever connects (from 32768 on with Linux,
+// from 49152 on elsewhere, RFC 6335 section 6): a child that was killed and is started
+// anew needs its port again, and no connection is to have taken it meanwhile.
 func freePorts(n int) ([]string, error) {
+	const lowest, most, tries = 10_000, 20_000, 100
 	var ports []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		var l net.Listener
+		var err error
+		for range tries {
+			port := strconv.Itoa(lowest + rand.IntN(most)) //nolint:gosec // nobody is to be kept from guessing it
+			if l, err = net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+				break
+			}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 
 	"mobileid"
+	"mobileid/starter/client"
 	"mobileid/workflows"
 )
 
@@ -173,6 +174,11 @@ func temporalAway(t *testing.T, in *installation) {
 func noWorker(t *testing.T, in *installation) {
 	require.NoError(t, in.Add(t.Context(), "gina", "Gina Gran", "mid-2004"))
 	require.NoError(t, in.Add(t.Context(), "gerd", "Gerd Gran", "mid-2104"))
+	require.NoError(t, in.Add(t.Context(), "gunn", "Gunn Gran", "mid-2105"))
+	_, err := in.Locks.User("gunn").Lock(t.Context(), "mid-2105", client.LockOptions{})
+	require.NoError(t, err)
+	_, err = in.Locks.User("gunn").Wait(t.Context(), "mid-2105", nil)
+	require.NoError(t, err)
 	w := in.open(t, in.url)
 	w.signIn("gina")
 	w.GoTo("/mobile-ids/mid-2004/lock")
@@ -183,7 +189,7 @@ func noWorker(t *testing.T, in *installation) {
 	plain.GoTo("/mobile-ids/mid-2104/lock")
 	plain.Sees("Lock this mobile ID?")
 	get := in.open(t, in.url)
-	get.signIn("bert") // whose only one is locked
+	get.signIn("gunn")
 	get.GoTo("/get")
 	get.Sees("Get a new mobile ID?")
 	in.kill(t, "worker")
