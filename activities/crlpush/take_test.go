@@ -54,8 +54,11 @@ func TestTakeCompleteAndDelta(t *testing.T) {
 		require.Equal(t, crlpush.Taken{CA: "cm", Number: "7", Delta: true, Entries: 4, Revoked: 1, OnHold: 1, Released: 1}, taken)
 		require.Equal(t, states{11: revoked, 12: valid, 13: revoked, 14: expired, 15: onHold}, p.states("mid-1"), "revoked is final")
 
+		require.Zero(t, p.take(list{number: 8, base: 7}).Released, "a delta CRL says nothing of what it does not list")
+		require.Equal(t, onHold, p.states("mid-1")[15])
+
 		// A complete one says by leaving it out that it is not on hold any more.
-		taken = p.take(list{number: 8, reasons: map[int64]int{11: 1, 13: 4}})
+		taken = p.take(list{number: 9, reasons: map[int64]int{11: 1, 13: 4}})
 		require.Equal(t, 1, taken.Released)
 		require.Equal(t, states{11: revoked, 12: valid, 13: revoked, 14: expired, 15: valid}, p.states("mid-1"))
 		p.events("mid-1")
