@@ -153,6 +153,21 @@ func (o *operator) do(t *testing.T, command string, replace ...string) string {
 	return stdout
 }
 
+// until runs a command that changes nothing until it says something, and returns all
+// that it says then.
+func (o *operator) until(t *testing.T, line, says string) string {
+	t.Helper()
+	var code int
+	var stdout, stderr string
+	for end := time.Now().Add(2 * soon); ; {
+		code, stdout, stderr = o.shell(t, line)
+		if code == exitDone && strings.Contains(stdout, says) {
+			return stdout
+		}
+		require.True(t, time.Now().Before(end), "%s: exit code %d\n%s%s", line, code, stdout, stderr)
+	}
+}
+
 func replaced(t *testing.T, command string, replace ...string) string {
 	t.Helper()
 	for i := 0; i < len(replace); i += 2 {
@@ -231,11 +246,7 @@ func (o *operator) findStuck(t *testing.T, command string) {
 	o.stuck = o.requested(t)
 	require.NoError(t, o.d.Store.ChangeOwner(t.Context(), o.stuck, "bert"))
 	o.next(t, o.stuck)
-	var list string
-	require.Eventually(t, func() bool {
-		list = o.do(t, command)
-		return strings.Contains(list, o.stuck)
-	}, soon, 100*time.Millisecond, "the list lags a moment behind")
+	list := o.until(t, command, o.stuck) // the list lags a moment behind
 	require.NotContains(t, list, healthy)
 	require.Contains(t, list, string(workflows.NeedsOperator))
 	o.requireState(t, o.stuck, mobileid.Active, mobileid.CertificateValid)
@@ -243,8 +254,7 @@ func (o *operator) findStuck(t *testing.T, command string) {
 }
 
 func (o *operator) seeWhy(t *testing.T, command string) {
-	said := o.do(t, command, "mid-1001", o.stuck)
-	require.Contains(t, said, "Needs an operator: mend the cause, then send retry")
+	said := o.until(t, replaced(t, command, "mid-1001", o.stuck), "Needs an operator: mend the cause, then send retry")
 	require.Contains(t, said, "belongs to another user by now")
 }
 
@@ -271,7 +281,7 @@ func (o *operator) retryAll(t *testing.T, command string) {
 	require.Eventually(t, func() bool {
 		_, list, _ := o.shell(t, "scripts/list --overdue 5s")
 		return all(list)
-	}, soon, 100*time.Millisecond)
+	}, 2*soon, 100*time.Millisecond)
 	said := o.do(t, command)
 	require.NoError(t, o.d.Stack.Restart("devca"))
 	require.True(t, all(said), said)
