@@ -475,3 +475,28 @@ func TestListOfUser(t *testing.T) {
 		})
 	}
 }
+
+// A key is not encrypted under before others can have read it.
+func TestRotateTakesItsTime(t *testing.T) {
+	inNewFolder(t)
+	file := filepath.Join(t.TempDir(), "keyset.json")
+	t.Setenv("MOBILEID_ENCRYPTION_KEYSET_FILE", file)
+	first, err := encryption.Create(file)
+	require.NoError(t, err)
+	code, _, stderr := command(t, "codec", "keyset", "rotate", "--promote-after", "1s")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, "must be at least 2s")
+	keys, err := encryption.List(file)
+	require.NoError(t, err)
+	require.Equal(t, []encryption.Key{first}, keys, "nothing was changed")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err = rotateKeyset(ctx, file, time.Hour)
+	require.ErrorIs(t, err, context.Canceled)
+	keys, err = encryption.List(file)
+	require.NoError(t, err)
+	require.Len(t, keys, 2)
+	require.True(t, keys[0].Primary)
+	require.Contains(t, fmt.Sprint(rotateKeyset(ctx, file, time.Hour)), "go on with 'starter codec keyset promote")
+}
