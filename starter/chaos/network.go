@@ -18,13 +18,20 @@ type network struct {
 	server *toxiproxy.ApiServer
 
 	mu    sync.Mutex
-	edges map[string]*toxiproxy.Proxy
+	edges map[string]edge
+}
+
+// edge is one way. Its address stays the same when it is cut and mended.
+type edge struct {
+	*toxiproxy.Proxy
+
+	address string
 }
 
 func newNetwork() *network {
 	return &network{
 		server: toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()),
-		edges:  map[string]*toxiproxy.Proxy{},
+		edges:  map[string]edge{},
 	}
 }
 
@@ -34,13 +41,13 @@ func (n *network) edge(name, upstream string) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if made, ok := n.edges[name]; ok {
-		return made.Listen, nil
+		return made.address, nil
 	}
 	proxy := toxiproxy.NewProxy(n.server, name, "127.0.0.1:0", upstream)
 	if err := proxy.Start(); err != nil {
 		return "", fmt.Errorf("proxy %s: %w", name, err)
 	}
-	n.edges[name] = proxy
+	n.edges[name] = edge{Proxy: proxy, address: proxy.Listen}
 	return proxy.Listen, nil
 }
 
@@ -59,7 +66,14 @@ func (n *network) names() []string {
 func (n *network) proxy(name string) *toxiproxy.Proxy {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.edges[name]
+	return n.edges[name].Proxy
+}
+
+// address is where the way of that name begins.
+func (n *network) address(name string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.edges[name].address
 }
 
 // cut ends all connections of an edge, and refuses new ones until it is mended.

@@ -289,7 +289,7 @@ func (p *place) config(process string) string {
 
 // temporalFor is the way of a process to Temporal.
 func (p *place) temporalFor(process string) string {
-	return p.network.proxy(process + "→" + temporalIs).Listen
+	return p.network.address(process + "→" + temporalIs)
 }
 
 // environment is what a process of the stack gets when it starts.

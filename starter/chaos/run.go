@@ -173,7 +173,7 @@ func (r *run) crowd(ctx context.Context) (*crowd, func(), error) {
 	messaging := filepath.Join(r.place.stack.Dir, "messaging")
 	return &crowd{
 			temporal: t, queue: c.TaskQueue, locks: client.New(t, c.TaskQueue), gets: client.NewGets(t, c.TaskQueue, workflows.GetWorkflowIDs(key)),
-			store: store, journal: j, shell: r.shell, pages: "http://" + r.place.network.proxy(clients+"→"+serve).Listen,
+			store: store, journal: j, shell: r.shell, pages: "http://" + r.place.network.address(clients+"→"+serve),
 			phone: phoneOptions{
 				Dir: filepath.Join(r.Dir, "phones"), AttestationKeyFile: filepath.Join(messaging, embedded.AttestationKeyFile),
 				ServerCAFile: filepath.Join(messaging, embedded.ServerCAFile), Poll: 200 * time.Millisecond,
