@@ -142,6 +142,16 @@ func checkChecker(ctx context.Context, t *testing.T, o checker.Options) {
 			rules: []checker.Rule{checker.Receipt},
 		},
 		{
+			name: "somebody is told of an active mobile ID that is locked", about: locked,
+			alter: func(ctx context.Context, t *testing.T, s *site) {
+				asked := Entry{Moment: before, Call: callGetNext, MobileID: locked}
+				tellClient(asked)(ctx, t, s)
+				asked.Moment, asked.Refusal = after, "MobileIDAlreadyActive"
+				appendTo(t, s.ClientsFile, asked)
+			},
+			rules: []checker.Rule{checker.Receipt},
+		},
+		{
 			name: "a process has a Next that nobody sent", about: locked,
 			alter: func(_ context.Context, t *testing.T, s *site) {
 				s.ClientsFile = filtered(t, s.ClientsFile, func(e Entry) bool { return e.MobileID != locked })

@@ -366,6 +366,11 @@ func (c *check) refusalMustBeTrue(l line) {
 		if m.state != stateLocked {
 			c.wrong(Receipt, l.MobileID, "%s was refused with %s, and it is %s", l.Call, l.Refusal, m.state)
 		}
+	case "MobileIDAlreadyActive":
+		// To who gets another one. It must have been so when it was said.
+		if m.state == stateLocked && m.committed != nil && m.committed.Before(l.began) {
+			c.wrong(Receipt, l.MobileID, "%s was refused with %s, and it was locked %s before", l.Call, l.Refusal, l.began.Sub(*m.committed))
+		}
 	case "AlreadyCancelled":
 		if !someRun(func(r *run) bool { return r.outcome(outcomeCancelled) }) {
 			c.wrong(Receipt, l.MobileID, "%s was refused with %s, and no process ended so", l.Call, l.Refusal)

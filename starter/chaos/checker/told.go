@@ -21,12 +21,14 @@ type line struct {
 	Answer   json.RawMessage `json:"answer"`
 	Refusal  string          `json:"refusal"`
 	Error    string          `json:"error"`
+
+	began time.Time // of an answer: when it was last asked for
 }
 
 // told is what clients asked about a mobile ID.
 type told struct {
-	asked  map[string]bool // calls that were made, whatever came of them
-	stored bool            // a Next was said to be stored
+	asked  map[string]time.Time // calls that were made, whatever came of them, and when last
+	stored bool                 // a Next was said to be stored
 }
 
 // The calls that say Next, for a mobile ID that is there.
@@ -37,7 +39,7 @@ func (t *told) askedNext() bool {
 		return false
 	}
 	for _, call := range nextCalls {
-		if t.asked[call] {
+		if _, ok := t.asked[call]; ok {
 			return true
 		}
 	}
@@ -96,10 +98,13 @@ func (c *check) readTold(context.Context) error {
 	return readLines(c.ClientsFile, func(l line) error {
 		t, ok := c.told[l.MobileID]
 		if !ok {
-			t = &told{asked: map[string]bool{}}
+			t = &told{asked: map[string]time.Time{}}
 			c.told[l.MobileID] = t
 		}
-		t.asked[l.Call] = true
+		if l.Moment == "before" {
+			t.asked[l.Call] = l.At
+		}
+		l.began = t.asked[l.Call]
 		var answer status
 		if l.Call == "next" && json.Unmarshal(l.Answer, &answer) == nil && answer.Stored {
 			t.stored = true
