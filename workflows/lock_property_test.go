@@ -38,7 +38,7 @@ import (
 // was done to each certificate. A seed that failed is printed; run it again with
 // -rapid.seed, or more cases with RAPID_CHECKS.
 func TestLockKeepsItsRules(t *testing.T) {
-	proptest.Checks(t, "400")
+	proptest.Checks(t, "300")
 	w := newPropertyWorld(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		l := w.prepare(rt, drawScenario(rt))

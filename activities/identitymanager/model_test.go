@@ -24,7 +24,7 @@ import (
 // What was done at once must have been done in some order: the model looks for one in
 // which every answer and the state at the end come out as they did.
 func TestStoreIsLikeItsModel(t *testing.T) {
-	checks := map[string]string{SQLite: "40", Postgres: "5"}
+	checks := map[string]string{SQLite: "25", Postgres: "3"}
 	eachStore(t, func(t *testing.T, s *Store, db database) {
 		proptest.Checks(t, checks[s.dialect.name])
 		stores := []*Store{s, db.open(t)}
