@@ -20,7 +20,7 @@ func FuzzArguments(f *testing.F) {
 	for _, line := range []string{"mid-1\n--user\nanna\n--yes", "--help", "mid-1\n-o\njson", "mid-1\n--user", "../x\n--user\nanna", "-", "--", "mid-1\nmid-2",
 		"--config\nnowhere.yaml", "mid-1\n--log.level=", "mid-1\n--temporal.address\n\x00", "mid-1\n--user\n\xff"} {
 		for word := range fuzzedCommands {
-			f.Add(uint8(word), line) //nolint:gosec // a handful
+			f.Add(uint8(word), line)
 		}
 	}
 	// Nobody is to be reached, and no file of the tree to be read.
