@@ -23,9 +23,7 @@ func FuzzArguments(f *testing.F) {
 			f.Add(uint8(word), line)
 		}
 	}
-	// Nobody is to be reached, and no file of the tree to be read.
-	f.Setenv("MOBILEID_TEMPORAL_ADDRESS", "127.0.0.1:1")
-	f.Chdir(f.TempDir())
+	f.Setenv("MOBILEID_TEMPORAL_ADDRESS", "127.0.0.1:1") // nobody is to be reached
 	f.Fuzz(func(t *testing.T, word uint8, line string) {
 		args := append([]string{fuzzedCommands[int(word)%len(fuzzedCommands)]}, strings.Split(line, "\n")...)
 		ctx, cancel := context.WithCancel(t.Context())
