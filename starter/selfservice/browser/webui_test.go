@@ -1,24 +1,17 @@
 package browser
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"image"
-	"image/color"
-	"image/draw"
-	"image/png"
-	"maps"
 	"math/big"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,8 +60,8 @@ func TestWebUI(t *testing.T) {
 		return err == nil && status.Phase == workflows.NeedsOperator && revoked == 2
 	}, patience, 50*time.Millisecond)
 
-	w := open(t, in.Stack.UIAddress)
-	w.do(chromedp.EmulateViewport(1700, 470, chromedp.EmulateScale(1)), emulation.SetTimezoneOverride("UTC"), chromedp.Navigate(w.url), chromedp.Evaluate(columns, nil))
+	w := in.open(t, in.Stack.UIAddress)
+	w.Do(chromedp.EmulateViewport(1700, 470, chromedp.EmulateScale(1)), emulation.SetTimezoneOverride("UTC"), chromedp.Navigate(w.URL), chromedp.Evaluate(columns, nil))
 	query := fmt.Sprintf(`MobileId IN ("%s", "%s", "%s")`, done, waits, stuck)
 	w.webUI("/workflows?query="+url.QueryEscape(query), "MobileId", "LockPhase", "LockRequestedAt", done, "closed", "locked", waits, "awaitingConfirmation", stuck, "needsOperator",
 		workflows.Lock, workflows.LockForOperator)
@@ -88,9 +81,9 @@ func TestWebUI(t *testing.T) {
 			"Revoke 2 certificates at devca", "Revoke 2 certificates of devca in Identity Manager",
 		}},
 	} {
-		described, err := in.temporal.DescribeWorkflowExecution(t.Context(), workflows.LockWorkflowID(test.id), "")
+		described, err := in.Temporal.DescribeWorkflowExecution(t.Context(), workflows.LockWorkflowID(test.id), "")
 		require.NoError(t, err)
-		w.do(chromedp.EmulateViewport(1400, test.height, chromedp.EmulateScale(1)))
+		w.Do(chromedp.EmulateViewport(1400, test.height, chromedp.EmulateScale(1)))
 		w.webUI("/workflows/"+url.PathEscape(workflows.LockWorkflowID(test.id))+"/"+described.GetWorkflowExecutionInfo().GetExecution().GetRunId()+"/"+test.tab,
 			append(test.sees, workflows.LockWorkflowID(test.id))...)
 		w.keep(test.name)
@@ -122,11 +115,11 @@ const wholeText = `[document.body.innerText, ...[...document.querySelectorAll("i
 // webUI goes to a page of the namespace, and waits until it says all of it. What it
 // says changes by itself, so the page is read until it does.
 func (w *window) webUI(path string, says ...string) {
-	w.t.Helper()
-	w.do(chromedp.Navigate(w.url + "/namespaces/default" + path))
+	w.T.Helper()
+	w.Do(chromedp.Navigate(w.URL + "/namespaces/default" + path))
 	var text string
 	missing := func() (missing []string) {
-		w.do(chromedp.Evaluate(wholeText, &text))
+		w.Do(chromedp.Evaluate(wholeText, &text))
 		for _, s := range says {
 			if !strings.Contains(text, s) {
 				missing = append(missing, s)
@@ -137,7 +130,7 @@ func (w *window) webUI(path string, says ...string) {
 	for end := time.Now().Add(patience); len(missing()) > 0; {
 		if !time.Now().Before(end) {
 			w.keep("webui-failed")
-			require.Fail(w.t, "the page does not say all that it must", "%s\nmissing: %q", text, missing())
+			require.Fail(w.T, "the page does not say all that it must", "%s\nmissing: %q", text, missing())
 		}
 	}
 }
@@ -145,40 +138,17 @@ func (w *window) webUI(path string, says ...string) {
 // keep keeps a picture of what the window shows among the output of the tests, and
 // with UPDATE_PICTURES in the documentation.
 func (w *window) keep(name string) {
-	w.t.Helper()
-	var picture []byte
-	w.do(chromedp.CaptureScreenshot(&picture))
-	small := fewColours(w.t, picture)
+	w.T.Helper()
+	small := w.Capture()
+	require.Less(w.T, len(small), maxPicture)
 	folders := []string{filepath.Join("..", "..", "..", ".dev", "pictures")}
-	if os.Getenv("UPDATE_PICTURES") != "" && !w.t.Failed() {
+	if os.Getenv("UPDATE_PICTURES") != "" && !w.T.Failed() {
 		folders = append(folders, filepath.Join("..", "..", "..", "docs", "pictures"))
 	}
 	for _, folder := range folders {
-		require.NoError(w.t, os.MkdirAll(folder, 0o755))
-		require.NoError(w.t, os.WriteFile(filepath.Join(folder, name+".png"), small, 0o644))
+		require.NoError(w.T, os.MkdirAll(folder, 0o755))
+		require.NoError(w.T, os.WriteFile(filepath.Join(folder, name+".png"), small, 0o644))
 	}
-}
-
-// fewColours makes a picture small: with its most frequent colours alone, of which a
-// page has few, and text the rest.
-func fewColours(t *testing.T, picture []byte) []byte {
-	t.Helper()
-	full, err := png.Decode(bytes.NewReader(picture))
-	require.NoError(t, err)
-	count := map[color.Color]int{}
-	bounds := full.Bounds()
-	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
-		for x := bounds.Min.X; x < bounds.Max.X; x++ {
-			count[full.At(x, y)]++
-		}
-	}
-	palette := slices.SortedFunc(maps.Keys(count), func(a, b color.Color) int { return count[b] - count[a] })
-	paletted := image.NewPaletted(bounds, palette[:min(len(palette), 64)])
-	draw.Draw(paletted, bounds, full, bounds.Min, draw.Src)
-	var small bytes.Buffer
-	require.NoError(t, (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, paletted))
-	require.Less(t, small.Len(), maxPicture)
-	return small.Bytes()
 }
 
 // The pictures that the documentation shows are there, and none is big.

@@ -20,9 +20,15 @@ import (
 func (w *Window) Picture(path string) []byte {
 	w.T.Helper()
 	const width, height = 400, 900
-	var picture []byte
 	w.Do(emulation.SetTimezoneOverride("UTC"), emulation.SetDeviceMetricsOverride(width, height, 1, true))
 	w.GoTo(path)
+	return w.Capture()
+}
+
+// Capture is what the window shows now as a small PNG for documents.
+func (w *Window) Capture() []byte {
+	w.T.Helper()
+	var picture []byte
 	w.Do(chromedp.CaptureScreenshot(&picture))
 	decoded, err := png.Decode(bytes.NewReader(picture))
 	require.NoError(w.T, err)
