@@ -302,7 +302,7 @@ func (g *grower) plans(ctx context.Context, act func(context.Context) error) ([]
 			return nil, err
 		}
 	}
-	if err := g.restart("worker", func() error { return nil }); err != nil {
+	if err := g.restart("worker", func() error { return nil }); err != nil { //nolint:contextcheck // a restart is not given up half-way
 		return nil, err
 	}
 	log, err := os.Open(g.stack.PostgresLog())
