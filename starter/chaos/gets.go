@@ -66,7 +66,10 @@ func (c *crowd) getOnce(ctx context.Context, p person) error {
 		return err
 	}
 	if status.Live != "" {
-		if err := c.insist(ctx, p, callGetLock, got(me.LockFirst)); err != nil {
+		// It may be one of an earlier Get, whose end this client never heard of.
+		old := p
+		old.mobileID = status.Live
+		if err := c.insist(ctx, old, callGetLock, got(me.LockFirst)); err != nil {
 			return err
 		}
 	}

@@ -201,10 +201,28 @@ func (r *run) storm(ctx context.Context, crowd *crowd, people []person) error {
 		group.Go(func() error { return l.run(striking, r.Seed, r.started, r.tell) })
 	}
 	group.Go(func() error {
+		r.operate(striking, crowd)
+		return nil
+	})
+	group.Go(func() error {
 		defer calm()
 		return r.play(ctx, crowd, people)
 	})
 	return group.Wait()
+}
+
+// operatorEvery is how often an operator looks while faults strike.
+const operatorEvery = 20 * time.Second
+
+// operate is an operator, who has tried again what says that it waits for one.
+func (r *run) operate(ctx context.Context, crowd *crowd) {
+	for ctx.Err() == nil {
+		sleep(ctx, operatorEvery)
+		waiting, err := r.open(ctx, crowd.temporal, `ExecutionStatus = "Running" AND LockPhase = "needsOperator"`)
+		if err == nil { // else the next look tells
+			r.retry(ctx, crowd, waiting)
+		}
+	}
 }
 
 // play lets people begin one after the other, and returns when all have ended.
@@ -256,7 +274,7 @@ func (r *run) settle(ctx context.Context, crowd *crowd) (int, error) {
 		if err := r.place.supervise(ctx); err != nil {
 			return 0, err
 		}
-		open, err := r.open(waiting, crowd.temporal)
+		open, err := r.open(waiting, crowd.temporal, `ExecutionStatus = "Running"`)
 		switch {
 		case err == nil && len(open) == 0:
 			return 0, nil
@@ -272,12 +290,12 @@ func (r *run) settle(ctx context.Context, crowd *crowd) (int, error) {
 	}
 }
 
-// open are the running locks and Gets, by id.
-func (*run) open(ctx context.Context, t temporal.Client) ([]string, error) {
+// open are the processes that a query finds, by id.
+func (*run) open(ctx context.Context, t temporal.Client, query string) ([]string, error) {
 	var ids []string
 	var page []byte
 	for {
-		answer, err := t.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: `ExecutionStatus = "Running"`, NextPageToken: page})
+		answer, err := t.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, NextPageToken: page})
 		if err != nil {
 			return nil, err
 		}
