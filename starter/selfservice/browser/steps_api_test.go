@@ -34,56 +34,58 @@ func scraped(t *testing.T, in *installation) {
 
 // operatorLocks: the process is the operators' one, and the audit has who did it.
 func operatorLocks(t *testing.T, in *installation, p *provider, url string) {
-	require.NoError(t, in.Add(t.Context(), "nora", "Nora Nord", "mid-2201"))
-	require.NoError(t, in.Add(t.Context(), "oda", "Oda Ost", "mid-2202"))
+	require.NoError(t, in.Add(t.Context(), "nora", "Nora Nord", "mid-4201"))
+	require.NoError(t, in.Add(t.Context(), "oda", "Oda Ost", "mid-4202"))
 	olof := p.operator(t, "olof")
 	operator := func(id, step, body string) (int, string) {
 		t.Helper()
 		return callAPI(t, url, olof, http.MethodPost, "/operator/mobile-ids/"+id+"/lock"+step, body, "Idempotency-Key", "once")
 	}
-	code, text := operator("mid-2201", "", `{"owner": "oda"}`)
+	code, text := operator("mid-4201", "", `{"owner": "oda"}`)
 	require.Equal(t, http.StatusNotFound, code, text)
-	code, text = operator("mid-2201", "/next", `{"owner": "nora"}`)
+	code, text = operator("mid-4201", "/next", `{"owner": "nora"}`)
 	require.Equal(t, http.StatusConflict, code, text)
 	require.Contains(t, text, "urn:mobileid:problem:NoLock")
-	code, text = operator("mid-2201", "", `{"owner": "nora"}`)
+	code, text = operator("mid-4201", "", `{"owner": "nora"}`)
 	require.Equal(t, http.StatusOK, code, text)
 	require.Contains(t, text, `"stage":"waiting"`)
-	in.requireState(t, "mid-2201", mobileid.Active, 2)
-	execution, err := in.Temporal.DescribeWorkflowExecution(t.Context(), workflows.LockWorkflowID("mid-2201"), "")
+	in.requireState(t, "mid-4201", mobileid.Active, 2)
+	execution, err := in.Temporal.DescribeWorkflowExecution(t.Context(), workflows.LockWorkflowID("mid-4201"), "")
 	require.NoError(t, err)
 	require.Equal(t, workflows.LockForOperator, execution.GetWorkflowExecutionInfo().GetType().GetName())
-	code, text = operator("mid-2201", "/next", `{"owner": "nora", "reason": "keyCompromise"}`)
+	code, text = operator("mid-4201", "/next", `{"owner": "nora", "reason": "keyCompromise"}`)
 	require.Contains(t, []int{http.StatusOK, http.StatusAccepted}, code, text)
 	// The owner sees it, too, and so does the operator.
-	code, text = callAPI(t, url, p.token(t, "nora"), http.MethodGet, "/mobile-ids/mid-2201/lock/events", "")
+	code, text = callAPI(t, url, p.token(t, "nora"), http.MethodGet, "/mobile-ids/mid-4201/lock/events", "")
 	require.Equal(t, http.StatusOK, code, text)
 	require.Contains(t, text, "event: over")
-	code, text = callAPI(t, url, olof, http.MethodGet, "/operator/mobile-ids/mid-2201/lock", "")
+	require.Eventually(t, func() bool {
+		code, text = callAPI(t, url, olof, http.MethodGet, "/operator/mobile-ids/mid-4201/lock", "")
+		return strings.Contains(text, `"stage":"visible"`)
+	}, patience, lookEvery)
 	require.Equal(t, http.StatusOK, code, text)
 	require.Contains(t, text, `"owner":"nora"`)
-	require.Contains(t, text, `"stage":"visible"`)
-	code, text = operator("mid-2201", "/cancel", `{"owner": "nora"}`)
+	code, text = operator("mid-4201", "/cancel", `{"owner": "nora"}`)
 	require.Equal(t, http.StatusConflict, code, text)
 	require.Contains(t, text, "urn:mobileid:problem:AlreadyConfirmed")
-	code, text = operator("mid-2201", "/retry", `{"owner": "nora"}`)
+	code, text = operator("mid-4201", "/retry", `{"owner": "nora"}`)
 	require.Equal(t, http.StatusOK, code, text)
-	in.requireState(t, "mid-2201", mobileid.Locked, 0)
-	trail, err := in.Store.AuditTrail(t.Context(), "mid-2201")
+	in.requireState(t, "mid-4201", mobileid.Locked, 0)
+	trail, err := in.Store.AuditTrail(t.Context(), "mid-4201")
 	require.NoError(t, err)
 	require.Equal(t, mobileid.EventLocked, trail[len(trail)-3].Record.Event)
 	require.Equal(t, mobileid.Decision{By: "olof"}, trail[len(trail)-3].Record.Decision)
 
 	// A second operator joins the owner's process.
-	code, text = callAPI(t, url, p.token(t, "oda"), http.MethodPost, "/mobile-ids/mid-2202/lock", "")
+	code, text = callAPI(t, url, p.token(t, "oda"), http.MethodPost, "/mobile-ids/mid-4202/lock", "")
 	require.Equal(t, http.StatusOK, code, text)
-	code, text = operator("mid-2202", "", `{"owner": "oda", "confirmed": true}`)
+	code, text = operator("mid-4202", "", `{"owner": "oda", "confirmed": true}`)
 	require.Contains(t, []int{http.StatusOK, http.StatusAccepted}, code, text)
-	execution, err = in.Temporal.DescribeWorkflowExecution(t.Context(), workflows.LockWorkflowID("mid-2202"), "")
+	execution, err = in.Temporal.DescribeWorkflowExecution(t.Context(), workflows.LockWorkflowID("mid-4202"), "")
 	require.NoError(t, err)
 	require.Equal(t, workflows.Lock, execution.GetWorkflowExecutionInfo().GetType().GetName())
 	require.Eventually(t, func() bool {
-		trail, err := in.Store.AuditTrail(t.Context(), "mid-2202")
+		trail, err := in.Store.AuditTrail(t.Context(), "mid-4202")
 		for _, entry := range trail {
 			if entry.Record.Event == mobileid.EventLocked {
 				return entry.Record.Decision.By == "olof"
@@ -96,7 +98,7 @@ func operatorLocks(t *testing.T, in *installation, p *provider, url string) {
 
 // getByAPI is Get with a lock before, by the API alone.
 func getByAPI(t *testing.T, in *installation, p *provider, url string) {
-	require.NoError(t, in.Add(t.Context(), "pia", "Pia Park", "mid-2203"))
+	require.NoError(t, in.Add(t.Context(), "pia", "Pia Park", "mid-4203"))
 	pia, other := p.token(t, "pia"), p.token(t, "oda")
 	type status struct {
 		Phase, Live, MobileID, Outcome, Failure string
@@ -126,19 +128,19 @@ func getByAPI(t *testing.T, in *installation, p *provider, url string) {
 	require.Equal(t, "none", look().Phase)
 	steer(http.StatusConflict, "/next", "")
 	steer(http.StatusConflict, "/lock", "")
-	require.Equal(t, "mid-2203", steer(http.StatusOK, "", "").Live)
+	require.Equal(t, "mid-4203", steer(http.StatusOK, "", "").Live)
 	steer(http.StatusConflict, "/next", "")
 	steer(http.StatusConflict, "", `{"confirmed": true}`)
-	in.requireState(t, "mid-2203", mobileid.Active, 2)
+	in.requireState(t, "mid-4203", mobileid.Active, 2)
 	require.Equal(t, string(workflows.Closed), steer(http.StatusOK, "/cancel", "").Phase)
-	in.requireState(t, "mid-2203", mobileid.Active, 2)
+	in.requireState(t, "mid-4203", mobileid.Active, 2)
 
 	steer(http.StatusOK, "", "")
 	steer(http.StatusOK, "/lock", "")
 	code, text := callAPI(t, url, pia, http.MethodPost, "/get/next", "")
 	require.Contains(t, []int{http.StatusOK, http.StatusAccepted}, code, text)
 	until(workflows.AwaitingPhone)
-	in.requireState(t, "mid-2203", mobileid.Locked, 0)
+	in.requireState(t, "mid-4203", mobileid.Locked, 0)
 	code, text = callAPI(t, url, pia, http.MethodPost, "/get/retry", "")
 	require.Equal(t, http.StatusOK, code, text)
 	require.Contains(t, text, `"retried":false`)
