@@ -238,6 +238,9 @@ func (p *Pages) getEvents(v *visit) {
 	})
 }
 
+// pictureTime is how long a picture may take to be written.
+const pictureTime = 10 * time.Second
+
 // getCode is the QR code, for this user alone and kept nowhere.
 func (p *Pages) getCode(v *visit) {
 	picture, err := p.Desk.Code(v.ctx(), v.user())
@@ -250,7 +253,7 @@ func (p *Pages) getCode(v *visit) {
 		return
 	}
 	v.w.Header().Set("Content-Type", "image/png")
-	_ = http.NewResponseController(v.w).SetWriteDeadline(time.Now().Add(streamWrite))
+	_ = http.NewResponseController(v.w).SetWriteDeadline(time.Now().Add(pictureTime))
 	_, _ = v.w.Write(picture) // nobody is left to tell
 }
 

@@ -3,28 +3,10 @@ package pages
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/http"
-	"strings"
-	"time"
 
 	"mobileid/starter/selfservice/session"
 	"mobileid/starter/selfservice/streams"
-)
-
-const (
-	// streamTick is how often it is looked whether a beat or a look is due.
-	streamTick = time.Second
-	// streamBeat is how often a line is sent although nothing changes, so that no proxy
-	// closes the connection, and a browser that is gone is noticed.
-	streamBeat = 20 * time.Second
-	// streamTime is how long one stream lasts. The browser opens the next one by itself,
-	// and is looked at again: who it is, and how many it has.
-	streamTime = 10 * time.Minute
-	// streamLook is how often it is looked whether the session still stands.
-	streamLook = 10 * time.Second
-	// streamWrite is how long a write may take.
-	streamWrite = 10 * time.Second
 )
 
 // fragment is the part of a page that changes.
@@ -48,98 +30,38 @@ func (p *Pages) stream(v *visit, following *streams.Follower, read func() (fragm
 		return
 	}
 	defer p.Streams.Close(who)
-	out := http.NewResponseController(v.w)
-	v.w.Header().Set("Content-Type", "text/event-stream")
-	v.w.Header().Set("X-Accel-Buffering", "no") // proxies are not to collect
-	send := func(text string) bool {
-		_ = out.SetWriteDeadline(time.Now().Add(streamWrite))
-		_, err := v.w.Write([]byte(text))
-		return err == nil && out.Flush() == nil
-	}
-	if !send("retry: 5000\n\n") {
-		return
-	}
-	ticker := time.NewTicker(streamTick)
-	defer ticker.Stop()
-	end := time.NewTimer(streamTime)
-	defer end.Stop()
 	var last, lastLine string
-	lastSent, lastLook := time.Now(), time.Now()
-	for {
-		if time.Since(lastLook) >= streamLook {
-			lastLook = time.Now()
-			if _, err := p.Sessions.Of(v.r); errors.Is(err, session.ErrNone) {
-				send(event("over", "")) // signed out, or timed out: the page says so
-				return
-			}
-		}
-		look, recorded := false, false
-		select {
-		case <-following.Recorded():
-			look, recorded = true, true
-		case <-following.Due():
-			look = true
-		case <-ticker.C:
-		case <-end.C:
-			return
-		case <-v.ctx().Done():
-			return
-		case <-p.Stopping:
-			return
-		}
-		var text, line string
-		var over, changed bool
-		if look {
-			following.Look(v.ctx(), recorded, func() { text, line, over, changed = p.changes(read, &last, &lastLine) })
-		}
-		if changed {
-			if !send(event("progress", text) + line) {
-				return
-			}
-			lastSent = time.Now()
-			if over {
-				send(event("over", ""))
-				return
-			}
-		}
-		if time.Since(lastSent) >= streamBeat {
-			if !send(": still here\n\n") {
-				return
-			}
-			lastSent = time.Now()
-		}
-	}
+	streams.Stream{
+		Following: following, Stopping: p.Stopping,
+		May: func() (bool, string) {
+			_, err := p.Sessions.Of(v.r)
+			return !errors.Is(err, session.ErrNone), streams.Over // signed out, or timed out: the page says so
+		},
+		Read: func() (string, bool) { return p.changes(read, &last, &lastLine) },
+	}.Serve(v.ctx(), v.w)
 }
 
-// changes reads the part of the page, and says whether it differs from the last one. A
-// part that cannot be read now is left as it was.
-func (p *Pages) changes(read func() (fragment, error), last, lastLine *string) (text, line string, over, changed bool) {
+// changes reads the part of the page, and returns the events of what differs from the
+// last one. A part that cannot be read now is left as it was.
+func (p *Pages) changes(read func() (fragment, error), last, lastLine *string) (events string, over bool) {
 	f, err := read()
 	if err != nil {
-		return "", "", false, false
+		return "", false
 	}
+	var text string
 	if f.template != "" {
 		var b bytes.Buffer
 		if err := p.render.fragment(&b, f.template, f.page); err != nil {
-			return "", "", false, false
+			return "", false
 		}
 		text = b.String()
 	}
-	changed = text != *last || f.over
-	if f.line != "" && f.line != *lastLine {
-		line = event("heading", f.heading) + event("line", f.line)
+	if text != *last || f.over {
+		events = streams.Event("progress", text)
+		if f.line != "" && f.line != *lastLine {
+			events += streams.Event("heading", f.heading) + streams.Event("line", f.line)
+		}
 	}
 	*last, *lastLine = text, f.line
-	return text, line, f.over, changed
-}
-
-// event writes one event.
-func event(name, data string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "event: %s\n", name)
-	for line := range strings.SplitSeq(data, "\n") {
-		fmt.Fprintf(&b, "data: %s\n", line)
-	}
-	b.WriteString("\n")
-	return b.String()
+	return events, f.over
 }
