@@ -38,6 +38,9 @@ type RevocationOrder struct {
 type RevocationReceipt struct {
 	Certificates []CertificateResult `json:"certificates"` // the same, with StateInIM as it now stands
 	Audit        AuditMark           `json:"audit"`
+	// Unlocked reports that the mobile ID is not locked: the store was set back to before
+	// the lock.
+	Unlocked bool `json:"unlocked,omitempty"`
 }
 
 // ConflictError reports that a mobile ID is no longer what was validated: gone,

@@ -40,6 +40,7 @@ type lockState struct {
 	RequestedAt  time.Time                    `json:"requestedAt,omitzero"`
 	LockedAt     time.Time                    `json:"lockedAt,omitzero"`
 	TakenOver    bool                         `json:"takenOver,omitempty"` // the mobile ID was locked already
+	SetBack      bool                         `json:"setBack,omitempty"`   // Identity Manager was set back to before the lock
 	RevokedAt    time.Time                    `json:"revokedAt,omitzero"`
 	Cancellation bool                         `json:"cancellation,omitempty"` // requested after Next
 	Certificates []mobileid.CertificateResult `json:"certificates"`

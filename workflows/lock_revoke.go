@@ -30,8 +30,16 @@ func (l *lock) revokeCertificates() error {
 		l.show(Revoking)
 	}
 	unsettled := func(c mobileid.CertificateResult) bool { return !settled(c) }
-	if err := l.sideBySide(l.ctx, l.branches(l.mayHaveAsked(), unsettled), l.runBranch); err != nil {
-		return err
+	for {
+		if err := l.sideBySide(l.ctx, l.branches(l.mayHaveAsked(), unsettled), l.runBranch); err != nil {
+			return err
+		}
+		if !l.SetBack {
+			break
+		}
+		if err := l.lockAgain(); err != nil {
+			return err
+		}
 	}
 	for _, c := range l.Certificates {
 		if c.RevokedAt.After(l.RevokedAt) {
@@ -39,6 +47,28 @@ func (l *lock) revokeCertificates() error {
 		}
 	}
 	l.endStates = true
+	return nil
+}
+
+// lockAgain locks in a store that was set back to before the lock, as it is when a backup
+// is restored. What was taken over there before that is open again.
+func (l *lock) lockAgain() error {
+	l.log.Warn("Identity Manager was set back to before this lock, which locks again")
+	fresh, err := l.lockInIM(l.ctx)
+	if err != nil {
+		return err
+	}
+	l.SetBack = false
+	l.RequestedAt, l.LockedAt, l.Audit = fresh.RequestedAt, fresh.LockedAt, fresh.Audit
+	l.learn(fresh.CAs)
+	for _, f := range fresh.Certificates {
+		i := slices.IndexFunc(l.Certificates, func(c mobileid.CertificateResult) bool { return c.CertificateID == f.CertificateID })
+		if i < 0 {
+			l.Certificates = append(l.Certificates, f)
+			continue
+		}
+		l.Certificates[i].StateInIM = f.StateInIM
+	}
 	return nil
 }
 
@@ -310,6 +340,7 @@ func (l *lock) revokeInIM(ctx workflow.Context, b *branch) error {
 		l.Certificates[i] = receipt.Certificates[n]
 	}
 	l.noteAudit(receipt.Audit)
+	l.SetBack = l.SetBack || receipt.Unlocked
 	l.show(l.phase)
 	return nil
 }

@@ -147,6 +147,31 @@ func TestReconciliationLocksWhatARestoredStoreHasForgotten(t *testing.T) {
 	require.Empty(t, i.reconcile(workflows.ReconcileRequest{}).Findings)
 }
 
+// The store is set back to before the lock while the CAs are still at work, and one has
+// been taken over: the mobile ID is locked again before the process ends.
+func TestLockLocksAgainInAStoreThatIsSetBack(t *testing.T) {
+	i := installStopped(t)
+	second, authority, down := i.secondCA()
+	down.gate(unavailable)
+	i.startWorker(authority)
+	id := i.mobileID(2)
+	i.addCertificateOf(second, id)
+	_, err := i.anna().Lock(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(i.read(id).Open()) == 1 }, limit, 20*time.Millisecond, "one CA's are taken over")
+	i.forget(id)
+	require.Len(t, i.read(id).Open(), 3)
+	down.gate(nil)
+	_, err = i.anna().Retry(t.Context(), id)
+	require.NoError(t, err)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
+	i.requireLocked(id)
+	require.Contains(t, i.events(id), mobileid.EventLocked, "the audit has it, too")
+	i.keep("set-back-while-revoking", id, "")
+}
+
 // forget leaves the store as it was before the lock of a mobile ID.
 func (i *installation) forget(id string) {
 	i.t.Helper()

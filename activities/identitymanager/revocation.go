@@ -100,7 +100,7 @@ func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobilei
 	}
 	if repeated {
 		*reached = nil
-		return mobileid.RevocationReceipt{Certificates: results, Audit: written.AuditMark}, nil
+		return mobileid.RevocationReceipt{Certificates: results, Audit: written.AuditMark, Unlocked: m.State != mobileid.Locked}, nil
 	}
 	for batch := range slices.Chunk(changed, maxRowsPerStatement) {
 		if err = s.writeRevocations(ctx, tx, batch); err != nil {
@@ -127,7 +127,7 @@ func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobilei
 			return mobileid.RevocationReceipt{}, err
 		}
 	}
-	return mobileid.RevocationReceipt{Certificates: results, Audit: mark}, nil
+	return mobileid.RevocationReceipt{Certificates: results, Audit: mark, Unlocked: m.State != mobileid.Locked}, nil
 }
 
 // noneOpen reports whether no certificate is open once those that change have changed.

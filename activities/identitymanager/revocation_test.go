@@ -43,6 +43,18 @@ func revocation(id, run string, results ...mobileid.CertificateResult) mobileid.
 	}
 }
 
+// Whoever has locked a mobile ID is told if it is not locked any more.
+func TestRecordRevocationsOfAnUnlockedOne(t *testing.T) {
+	eachStore(t, func(t *testing.T, s *Store, _ database) {
+		create(t, s, "mid-1", mobileid.Active, oneOfEach("a")...)
+		for range 2 { // a repeat has the same answer
+			receipt, err := s.RecordRevocations(t.Context(), revocation("mid-1", "run-1", revoked("a2")))
+			require.NoError(t, err)
+			require.True(t, receipt.Unlocked)
+		}
+	})
+}
+
 func TestRecordRevocations(t *testing.T) {
 	already := func(serial string) mobileid.CertificateResult {
 		r := revoked(serial)
@@ -92,6 +104,7 @@ func TestRecordRevocations(t *testing.T) {
 					want[i].StateInIM = test.states[i]
 				}
 				require.Equal(t, want, receipt.Certificates)
+				require.False(t, receipt.Unlocked)
 				trail := verify(t, s, "mid-1", mobileid.EventLocked, mobileid.EventRevoked)
 				require.Equal(t, receipt.Audit, trail[1].AuditMark)
 				require.Equal(t, want, trail[1].Record.Certificates)
