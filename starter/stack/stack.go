@@ -333,7 +333,10 @@ func (s *Stack) WriteConfig() error {
 	maps.Copy(get, s.options.Get)
 	lock := map[string]any{}
 	maps.Copy(lock, s.options.Lock)
-	serve := map[string]any{"address": s.serveAddress, "metrics_address": s.MetricsAddress, "form_key_file": filepath.Join(s.Dir, "serve.key")}
+	serve := map[string]any{"address": s.serveAddress, "form_key_file": filepath.Join(s.Dir, "serve.key")}
+	if s.options.Serve {
+		serve["metrics_address"] = s.MetricsAddress // an older build, without Self-Service, does not know it
+	}
 	maps.Copy(serve, s.options.ServeSettings)
 	sections := map[string]any{
 		"store": s.store(),
