@@ -12,6 +12,7 @@ import (
 
 	"mobileid"
 	"mobileid/activities/messaging/phone"
+	"mobileid/starter/selfservice/streams"
 )
 
 // The ways of the original, step by step, and what people do on them.
@@ -56,6 +57,8 @@ func menuWay(t *testing.T, in *installation) {
 	w.picture("sign-in")
 	w.signIn("bert")
 	w.picture("dashboard")
+	_, events := w.fetch("/get/progress/events")
+	require.Contains(t, string(events), streams.Over, "a user without a Get has nothing to follow")
 	w.Press("Mobile ID")
 	w.Sees("Mobile ID")
 	w.picture("mobile-ids")

@@ -221,12 +221,15 @@ func (p *Pages) getProgress(v *visit) {
 	switch {
 	case page.Refusal != nil:
 		v.refuse()
-	case !page.Unknown && page.WorkflowID == "", page.Phase == workflows.AwaitingConfirmation && page.Running:
+	case page.none(), page.Phase == workflows.AwaitingConfirmation && page.Running:
 		v.redirect("/get")
 	default:
 		v.show(http.StatusOK, "get-progress", page)
 	}
 }
+
+// none reports that the user has no Get.
+func (page *getProgressPage) none() bool { return !page.Unknown && page.WorkflowID == "" }
 
 func (p *Pages) getEvents(v *visit) {
 	p.stream(v, p.Watch.Steady(), func() (fragment, error) {
@@ -234,7 +237,7 @@ func (p *Pages) getEvents(v *visit) {
 		if err != nil {
 			return fragment{}, err
 		}
-		return fragment{template: "get-progress", page: page, heading: page.Heading, line: page.Line, over: page.Over || page.Refusal != nil}, nil
+		return fragment{template: "get-progress", page: page, heading: page.Heading, line: page.Line, over: page.Over || page.Refusal != nil || page.none()}, nil
 	})
 }
 
