@@ -28,7 +28,8 @@ GOVULNCHECK_VERSION     := v1.2.0
 # --- what a caller may set ------------------------------------------------------------------------------------------
 
 # Packages to test and further flags for `go test`: make test PKGS=./workflows TESTFLAGS='-run Lock -v'
-PKGS      ?= ./...
+# The workflows begin: for a quarter of an hour they mostly wait for the engine's time-outs, and the others run meanwhile.
+PKGS      ?= ./workflows ./...
 TESTFLAGS ?=
 # Tests that wait for time-outs of others wait side by side.
 PARALLEL  ?= 6
