@@ -16,7 +16,7 @@ const (
 
 	// looksAtOnce is how many streams look at once. Whoever asks for a page is not made to
 	// wait behind all who merely have one open.
-	looksAtOnce = 4
+	looksAtOnce = 16
 	// turnWait is how long a stream waits for its turn before it does other things, such
 	// as to say that it is still there.
 	turnWait = 2 * time.Second
