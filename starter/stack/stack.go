@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -21,7 +20,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,6 +27,7 @@ import (
 
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/messaging/embedded"
+	"mobileid/starter/stack/port"
 	"mobileid/starter/stack/postgres"
 )
 
@@ -489,33 +488,14 @@ func (p *process) stop() error {
 	return nil
 }
 
-// freePorts finds ports that nobody uses. Somebody may take one before our child does;
-// then the child fails and says so.
-//
-// They lie below those that systems give to whoever connects (from 32768 on with Linux,
-// from 49152 on elsewhere, RFC 6335 section 6): a child that was killed and is started
-// anew needs its port again, and no connection is to have taken it meanwhile.
+// freePorts reserves ports for children.
 func freePorts(n int) ([]string, error) {
-	const lowest, most, tries = 10_000, 20_000, 100
-	var ports []string
-	for range n {
-		var l net.Listener
+	ports := make([]string, n)
+	for i := range ports {
 		var err error
-		for range tries {
-			port := strconv.Itoa(lowest + rand.IntN(most)) //nolint:gosec // nobody is to be kept from guessing it
-			if l, err = net.Listen("tcp", "127.0.0.1:"+port); err == nil {
-				break
-			}
-		}
-		if err != nil {
+		if ports[i], err = port.Reserve(); err != nil {
 			return nil, err
 		}
-		defer func() { _ = l.Close() }()
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		ports = append(ports, port)
 	}
 	return ports, nil
 }

@@ -4,20 +4,18 @@ package workflowtest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 
+	"mobileid/starter/stack/port"
 	"mobileid/workflows"
 )
 
@@ -101,18 +99,9 @@ func FindProgram(name string) (string, error) {
 	}
 }
 
-// FreeAddress is a loopback address that nobody uses at the moment. It is none that
-// the system gives to whoever asks for any, so that it is still free when it is needed
-// once more.
+// FreeAddress is a loopback address that nobody uses, still free when it is needed once
+// more: see [port.Reserve].
 func FreeAddress() (string, error) {
-	for {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(15_000+rand.IntN(15_000))) //nolint:gosec // no secret
-		listener, err := net.Listen("tcp", address)
-		if err == nil {
-			return address, listener.Close()
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			return "", err
-		}
-	}
+	number, err := port.Reserve()
+	return net.JoinHostPort("127.0.0.1", number), err
 }
