@@ -61,7 +61,7 @@ type codeView struct {
 func viewGet(g desk.Getting) getView {
 	v := getView{
 		Phase: g.Phase, MobileID: g.MobileID, Outcome: g.Outcome, RequestedAt: g.RequestedAt, ActivatedAt: g.ActivatedAt, Deadline: g.Deadline,
-		NeedsOperator: g.Phase == workflows.NeedsOperator, CanCancel: g.CanCancel(), Finished: !g.Running && !g.Unknown,
+		NeedsOperator: g.Phase == workflows.NeedsOperator, CanCancel: g.CanCancel(), Finished: g.Ended || !g.Running && !g.Unknown,
 	}
 	switch {
 	case g.Unknown:

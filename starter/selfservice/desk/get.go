@@ -21,6 +21,9 @@ type Getting struct {
 	// Unknown reports that nobody can tell where it stands: Temporal, or every worker,
 	// is away.
 	Unknown bool
+	// Ended reports that it is known to be over although Unknown: the process has ended,
+	// and a worker would have to tell how.
+	Ended bool
 	// Refusal is why the last one was refused; nil if it was not.
 	Refusal *mobileid.Refusal
 	// Code reports that there is a QR code to be scanned now, until CodeUntil; ByMail that
@@ -69,11 +72,11 @@ func (d *Desk) Get(ctx context.Context, userID string) (Getting, error) {
 	status, err := applicant.Status(asking)
 	switch {
 	case errors.Is(err, client.ErrNoWorker):
-		// Without a worker it is known whether one runs, and no more.
+		// Without a worker it is known whether it runs, and no more.
 		describing, stop := context.WithTimeout(ctx, askWait/2)
 		defer stop()
 		if running, describeErr := applicant.Running(describing); describeErr == nil && !running {
-			return g, nil
+			g.Ended = true
 		}
 		g.Unknown = true
 	case errors.Is(err, mobileid.ErrMobileIDNotFound):
@@ -87,7 +90,7 @@ func (d *Desk) Get(ctx context.Context, userID string) (Getting, error) {
 		g.GetStatus = status
 		g.Running = status.Phase != workflows.Closed
 	}
-	if !g.Running && !g.Unknown {
+	if g.Ended || !g.Running && !g.Unknown {
 		return g, nil
 	}
 	provisioning, err := d.Store.ProvisioningOf(ctx, userID)

@@ -37,7 +37,7 @@ func (p *Pages) getForm(v *visit) {
 		return
 	}
 	switch {
-	case g.Unknown:
+	case g.Unknown && !g.Ended:
 		v.show(http.StatusServiceUnavailable, "unavailable", nil)
 		return
 	case g.Running && g.Phase != workflows.AwaitingConfirmation && g.Phase != workflows.Validating:
@@ -159,6 +159,8 @@ func (p *Pages) readGet(v *visit) (getProgressPage, error) {
 func (page *getProgressPage) describe() {
 	page.Heading = "Getting your mobile ID"
 	switch {
+	case page.Ended:
+		page.Line = "It has ended. How, nobody can tell now: look again as soon as this service works again."
 	case page.Unknown:
 		page.Line = "Nobody can tell now how far it is. It goes on as soon as this service works again."
 	case page.Outcome == workflows.OutcomeActive:

@@ -171,7 +171,7 @@ func getStates() map[string]desk.Getting {
 	in := func(phase workflows.Phase) desk.Getting {
 		return desk.Getting{Running: true, GetStatus: client.GetStatus{GetStatus: workflows.GetStatus{Phase: phase}}}
 	}
-	all := map[string]desk.Getting{"unknown": {Unknown: true}}
+	all := map[string]desk.Getting{"unknown": {Unknown: true}, "ended, and unknown how": {Unknown: true, Ended: true}}
 	for _, phase := range []workflows.Phase{
 		workflows.LockingOld, workflows.Provisioning, workflows.AwaitingPhone, workflows.Issuing, workflows.Installing, workflows.Activating,
 		workflows.NeedsOperator,
