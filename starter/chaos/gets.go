@@ -76,9 +76,10 @@ func (c *crowd) getOnce(ctx context.Context, p person) error {
 	if err := c.insist(ctx, p, callGetNext, got(me.Next)); err != nil {
 		return err
 	}
-	if status, err = me.Wait(ctx, nil, func(s client.GetStatus) bool {
+	issued, err := me.Wait(ctx, nil, func(s client.GetStatus) bool {
 		return s.Phase == workflows.AwaitingPhone || s.Phase == workflows.Closed || s.Failure != nil
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	scanning, stop := context.WithCancel(ctx)
@@ -86,16 +87,16 @@ func (c *crowd) getOnce(ctx context.Context, p person) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c.scan(scanning, p, status)
+		c.scan(scanning, p, issued)
 	}()
-	status, err = me.WaitClosed(ctx, nil)
+	end, err := me.WaitClosed(ctx, nil)
 	stop()
 	<-done
 	if err != nil {
 		return err
 	}
-	err = c.ask(ctx, p, callGetEnd, func(context.Context) (any, error) { return status, nil })
-	if err == nil && status.Outcome != workflows.OutcomeActive {
+	err = c.ask(ctx, p, callGetEnd, func(context.Context) (any, error) { return end, nil })
+	if err == nil && end.Outcome != workflows.OutcomeActive {
 		return errNoMobileID
 	}
 	return err
