@@ -324,28 +324,7 @@ func (c *Caller) afterEnd(ctx context.Context, mobileID string, tooLate *mobilei
 // Status tells where the lock stands, with the steps under way. A process that
 // was refused ends with the refusal as the error.
 func (c *Caller) Status(ctx context.Context, mobileID string) (Status, error) {
-	status, err := c.query(ctx, mobileID, "")
-	if err != nil {
-		return Status{}, err
-	}
-	description, err := c.client.temporal.DescribeWorkflowExecution(ctx, status.WorkflowID, "")
-	if err != nil {
-		return Status{}, fmt.Errorf("describe lock of %s: %w", mobileID, err)
-	}
-	status.RunID = description.GetWorkflowExecutionInfo().GetExecution().GetRunId()
-	for _, a := range description.GetPendingActivities() {
-		step := Step{
-			ID:        a.GetActivityId(),
-			State:     a.GetState().String(),
-			Attempt:   a.GetAttempt(),
-			LastError: c.client.lastError(a.GetLastFailure()),
-		}
-		if next := a.GetNextAttemptScheduleTime(); next != nil {
-			step.NextTry = next.AsTime()
-		}
-		status.Steps = append(status.Steps, step)
-	}
-	return status, nil
+	return c.Look(mobileID).Status(ctx)
 }
 
 // lastError is what a failed try says, decoded.
@@ -403,8 +382,9 @@ func (c *Caller) WaitClosed(ctx context.Context, mobileID string, progress func(
 
 func (c *Caller) watch(ctx context.Context, mobileID string, progress func(Status), done func(Status) bool) (Status, error) {
 	pause := firstPoll
+	look := c.Look(mobileID)
 	for {
-		status, err := c.Status(ctx, mobileID)
+		status, err := look.Status(ctx)
 		if err != nil && !errors.Is(err, ErrNoWorker) {
 			return Status{}, err
 		}

@@ -61,7 +61,7 @@ type Desk interface {
 	Entitled(ctx context.Context, userID string) error
 	MobileIDs(ctx context.Context, userID string) ([]mobileid.MobileID, error)
 	MobileID(ctx context.Context, userID, id string) (identitymanager.Owned, error)
-	Progress(ctx context.Context, userID, id string) (desk.Progress, error)
+	Look(userID, id string) func(context.Context) (desk.Progress, error)
 	History(ctx context.Context, userID string) ([]desk.Entry, error)
 
 	Get(ctx context.Context, userID string) (desk.Getting, error)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -75,8 +76,8 @@ func (a *API) operatorStatus(c *call) {
 }
 
 // readLock reads where the lock stands.
-func (c *call) readLock() (view lockView, finished bool, err error) {
-	p, err := c.api.Desk.Progress(c.ctx(), c.owner, c.id())
+func (c *call) readLock(look func(context.Context) (desk.Progress, error)) (view lockView, finished bool, err error) {
+	p, err := look(c.ctx())
 	view = viewLock(p)
 	if c.operator {
 		view.Owner = c.owner
@@ -86,7 +87,7 @@ func (c *call) readLock() (view lockView, finished bool, err error) {
 
 // answerLock tells where the lock stands.
 func (c *call) answerLock(code int) {
-	view, _, err := c.readLock()
+	view, _, err := c.readLock(c.api.Desk.Look(c.owner, c.id()))
 	if err != nil {
 		c.fail(err)
 		return
@@ -181,7 +182,7 @@ func (a *API) retry(c *call) {
 		c.fail(err)
 		return
 	}
-	view, _, err := c.readLock()
+	view, _, err := c.readLock(c.api.Desk.Look(c.owner, c.id()))
 	if err != nil {
 		c.fail(err)
 		return
@@ -194,8 +195,9 @@ func (a *API) events(c *call) {
 		c.fail(err)
 		return
 	}
+	look := a.Desk.Look(c.owner, c.id())
 	c.stream("lock", a.Watch.Follow(c.id()), func() (any, bool, error) {
-		view, finished, err := c.readLock()
+		view, finished, err := c.readLock(look)
 		return view, finished, err
 	})
 }

@@ -79,17 +79,19 @@ func (e *engine) OwnerOf(ctx context.Context, id string) (string, error) {
 	return e.Desk.OwnerOf(ctx, id)
 }
 
-func (e *engine) Progress(ctx context.Context, userID, id string) (desk.Progress, error) {
-	e.read("Progress")
-	owned, err := e.Store.Owned(ctx, userID, id)
-	if err != nil {
-		return desk.Progress{}, err
+func (e *engine) Look(userID, id string) func(context.Context) (desk.Progress, error) {
+	return func(ctx context.Context) (desk.Progress, error) {
+		e.read("Progress")
+		owned, err := e.Store.Owned(ctx, userID, id)
+		if err != nil {
+			return desk.Progress{}, err
+		}
+		p := desk.Recorded(owned)
+		if p.Stage == desk.StageNone && e.stage != "" {
+			p.Stage = e.stage
+		}
+		return p, nil
 	}
-	p := desk.Recorded(owned)
-	if p.Stage == desk.StageNone && e.stage != "" {
-		p.Stage = e.stage
-	}
-	return p, nil
 }
 
 func (e *engine) note(what, userID string, order desk.LockOrder) {

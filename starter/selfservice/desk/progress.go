@@ -74,19 +74,28 @@ func (p Progress) Revoked() int {
 
 // Progress tells where the lock of one of the user's mobile IDs stands.
 func (d *Desk) Progress(ctx context.Context, userID, id string) (Progress, error) {
-	owned, err := d.Store.Owned(ctx, userID, id)
-	if err != nil {
-		return Progress{}, err
-	}
-	p := Recorded(owned)
-	if p.Stage == StageVisible {
+	return d.Look(userID, id)(ctx)
+}
+
+// Look returns what tells Progress again and again, to one goroutine, and asks the process
+// only if there may be something new (client.Look).
+func (d *Desk) Look(userID, id string) func(context.Context) (Progress, error) {
+	look := d.Locks.User(userID).Look(id)
+	return func(ctx context.Context) (Progress, error) {
+		owned, err := d.Store.Owned(ctx, userID, id)
+		if err != nil {
+			return Progress{}, err
+		}
+		p := Recorded(owned)
+		if p.Stage == StageVisible {
+			return p, nil
+		}
+		asking, cancel := context.WithTimeout(ctx, askWait)
+		defer cancel()
+		status, err := look.Status(asking)
+		p.add(status, err)
 		return p, nil
 	}
-	asking, cancel := context.WithTimeout(ctx, askWait)
-	defer cancel()
-	status, err := d.Locks.User(userID).Status(asking, id)
-	p.add(status, err)
-	return p, nil
 }
 
 // Recorded tells what Identity Manager and its audit know of the lock of a mobile ID.

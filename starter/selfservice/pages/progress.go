@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"time"
@@ -44,8 +45,8 @@ const (
 )
 
 // readProgress reads what the page shows.
-func (p *Pages) readProgress(v *visit) (progressPage, error) {
-	progress, err := p.Desk.Progress(v.ctx(), v.user(), v.id())
+func (p *Pages) readProgress(v *visit, look func(context.Context) (desk.Progress, error)) (progressPage, error) {
+	progress, err := look(v.ctx())
 	if err != nil {
 		return progressPage{}, err
 	}
@@ -133,7 +134,7 @@ func (page *progressPage) steps() []progressStep {
 }
 
 func (p *Pages) progress(v *visit) {
-	page, err := p.readProgress(v)
+	page, err := p.readProgress(v, p.Desk.Look(v.user(), v.id()))
 	if err != nil {
 		v.fail(err)
 		return
@@ -175,8 +176,9 @@ func (p *Pages) progressEvents(v *visit) {
 		v.fail(err)
 		return
 	}
+	look := p.Desk.Look(v.user(), v.id())
 	p.stream(v, p.Watch.Follow(v.id()), func() (fragment, error) {
-		page, err := p.readProgress(v)
+		page, err := p.readProgress(v, look)
 		if err != nil {
 			return fragment{}, err
 		}
