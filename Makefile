@@ -75,7 +75,8 @@ bench: build $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool ## a lo
 	@$(BIN)/starter bench --temporal development --waiting 100 --file $(DEV)/bench.json
 	@$(BIN)/starter bench --temporal postgres --waiting 10000 --file $(DEV)/bench.json
 
-# CHAOS_SEEDS="1 2 3" runs one after the other; each adds its row to .dev/chaos/report.md.
+# CHAOS_SEEDS="1 2 3" runs one after the other; each adds its row to .dev/chaos/report.md. CHAOS_RACE=1 builds worker and
+# starter with the race detector.
 CHAOS_LOCKS ?= 100
 CHAOS_GETS  ?= $(shell echo $$(($(CHAOS_LOCKS) / 10)))
 CHAOS_SEED  ?=
@@ -83,7 +84,7 @@ CHAOS_SEEDS ?= $(CHAOS_SEED)
 
 .PHONY: chaos
 chaos: $(BIN)/temporal-server $(BIN)/temporal-sql-tool $(BIN)/step-ca ## locks and Gets under faults, and an independent checker; CHAOS_LOCKS, CHAOS_GETS, CHAOS_SEEDS
-	@go run ./tools/chaos --seeds '$(CHAOS_SEEDS)' --locks $(CHAOS_LOCKS) --gets $(CHAOS_GETS) --dir $(DEV)/chaos --bin $(BIN)
+	@go run ./tools/chaos --seeds '$(CHAOS_SEEDS)' --locks $(CHAOS_LOCKS) --gets $(CHAOS_GETS) --dir $(DEV)/chaos --bin $(BIN) $(if $(CHAOS_RACE),--race)
 
 # Locks that wait while memory is read, and `SHORT=1 make load` to try it: see docs/load.md.
 LOAD_WAITING ?= 20000

@@ -35,7 +35,7 @@ func TestChaosShort(t *testing.T) {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	shifted := filepath.Join(dir, "programs")
-	require.NoError(t, BuildShifted(t.Context(), module, shifted))
+	require.NoError(t, BuildShifted(t.Context(), module, shifted, false))
 	programs, err := Find(filepath.Join(module, ".bin"), shifted)
 	require.NoError(t, err)
 

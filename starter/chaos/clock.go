@@ -48,8 +48,9 @@ var ErrNoSeam = errors.New("time.Now of this Go is not as expected: see nowTells
 // CHAOS_CLOCK_OFFSET says. Everything in the process goes by it, libraries and TLS
 // too; only the monotonic clock, by which time-outs run, does not. The programs of a
 // release have no such thing: package time is replaced by the -overlay of go build.
-func BuildShifted(ctx context.Context, module, dir string) error {
-	root, err := goTool(ctx, module, "env", "GOROOT")
+// With race they have the race detector, which needs a C compiler.
+func BuildShifted(ctx context.Context, module, dir string, race bool) error {
+	root, err := goTool(ctx, module, false, "env", "GOROOT")
 	if err != nil {
 		return err
 	}
@@ -85,15 +86,22 @@ func BuildShifted(ctx context.Context, module, dir string) error {
 	if err := os.WriteFile(listFile, list, 0o600); err != nil {
 		return err
 	}
-	_, err = goTool(ctx, module, "build", "-trimpath", "-overlay", listFile, "-o", dir, "mobileid/worker", "mobileid/starter")
+	build := []string{"build", "-trimpath", "-overlay", listFile, "-o", dir}
+	if race {
+		build = append(build, "-race")
+	}
+	_, err = goTool(ctx, module, race, append(build, "mobileid/worker", "mobileid/starter")...)
 	return err
 }
 
 // goTool runs the go program, and returns what it says.
-func goTool(ctx context.Context, module string, args ...string) (string, error) {
+func goTool(ctx context.Context, module string, cgo bool, args ...string) (string, error) {
 	command := exec.CommandContext(ctx, "go", args...) //nolint:gosec // arguments are ours
 	command.Dir = module
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if cgo {
+		command.Env = append(command.Env, "CGO_ENABLED=1")
+	}
 	var wrong strings.Builder
 	command.Stderr = &wrong
 	said, err := command.Output()

@@ -294,7 +294,7 @@ func (p *place) temporalFor(process string) string {
 
 // environment is what a process of the stack gets when it starts.
 func (p *place) environment(process string) []string {
-	var variables []string
+	variables := []string{p.raceReports()}
 	if offset := p.offsets[process]; offset != 0 {
 		variables = append(variables, offsetVariable+"="+offset.String())
 	}
@@ -310,6 +310,29 @@ func (p *place) environment(process string) []string {
 		return variables
 	}
 	return append(variables, "MOBILEID_CONFIG="+p.config(process), "TEMPORAL_ADDRESS="+p.temporalFor(process))
+}
+
+// raceReports is the variable by which a program with the race detector writes what that
+// finds into the folder of the run, and goes on.
+func (p *place) raceReports() string {
+	return "GORACE=exitcode=0 log_path=" + filepath.Join(p.dir, racesFile)
+}
+
+// races counts what the race detector has found in all programs.
+func (p *place) races() (int, error) {
+	files, err := filepath.Glob(filepath.Join(p.dir, racesFile+".*"))
+	if err != nil {
+		return 0, err
+	}
+	found := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file) //nolint:gosec // in the folder of the run
+		if err != nil {
+			return 0, err
+		}
+		found += strings.Count(string(text), "WARNING: DATA RACE")
+	}
+	return found, nil
 }
 
 // process finds a running process.

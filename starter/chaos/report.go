@@ -27,6 +27,7 @@ type Report struct {
 	DiskFull     bool           `json:"diskFull"`     // the disk could be full: mounting is permitted here
 	Faults       []struck       `json:"faults"`
 	Ended        map[string]int `json:"ended"` // processes that ended by themselves and were started again
+	Races        int            `json:"races"` // found by the race detector, if the programs have it
 	Found        checker.Report `json:"found"`
 }
 
@@ -66,6 +67,9 @@ func (r *Report) Print(w io.Writer) {
 		checker.Distribution
 	}{{"to locked", f.ToLocked}, {"to the end", f.ToRevoked}} {
 		fmt.Fprintf(w, "  Next %-9s p50 %s, p90 %s, p99 %s, longest %s\n", d.name, short(d.P50), short(d.P90), short(d.P99), short(d.Max))
+	}
+	if r.Races > 0 {
+		fmt.Fprintf(w, "  DATA RACES    %d: see the files %s.* of the run\n", r.Races, racesFile)
 	}
 	if len(f.Violations) == 0 {
 		fmt.Fprintln(w, "  violations    0")

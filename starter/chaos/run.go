@@ -31,6 +31,7 @@ import (
 const (
 	clientsFile  = "clients.jsonl"     // what clients asked and were told
 	requestsFile = "ca-requests.jsonl" // revocations on their way to a CA
+	racesFile    = "races"             // and the process id: what the race detector found
 )
 
 // Options say what to run.
@@ -133,6 +134,9 @@ func (r *run) run(ctx context.Context) (Report, error) {
 		r.Inspect(ctx, looked, report.Found)
 	}
 	report.Calls, report.FailedCalls = crowd.calls, crowd.wrong
+	if report.Races, err = r.place.races(); err != nil {
+		return report, err
+	}
 	for _, f := range r.place.fronts {
 		report.WrongAnswers += f.met
 	}
@@ -187,7 +191,7 @@ func (r *run) crowd(ctx context.Context) (*crowd, func(), error) {
 // shell is the command line, which reaches the stack by the ways of the clients.
 func (r *run) shell(ctx context.Context, args ...string) *exec.Cmd {
 	command := exec.CommandContext(ctx, r.place.starter, args...) //nolint:gosec // the program that the caller names
-	command.Env = append(os.Environ(), "MOBILEID_CONFIG="+r.place.config(clients), "TEMPORAL_ADDRESS="+r.place.temporalFor(clients))
+	command.Env = append(os.Environ(), r.place.raceReports(), "MOBILEID_CONFIG="+r.place.config(clients), "TEMPORAL_ADDRESS="+r.place.temporalFor(clients))
 	return command
 }
 

@@ -46,14 +46,22 @@ func TestLookAsksTheProcessIfThereMayBeSomethingNew(t *testing.T) {
 		second func() *workflowservice.DescribeWorkflowExecutionResponse // after later
 		asked  bool
 	}{
-		"nothing has happened":         {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-1", 12) }, false},
-		"the history has grown":        {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-1", 13) }, true},
-		"another process has begun":    {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-2", 12) }, true},
-		"a minute has gone by":         {time.Minute + time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-1", 12) }, true},
-		"a step is tried again, later": {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-1", 12, pending(scheduled, time.Now().Add(time.Second))) }, false},
-		"a step is under way":          {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-1", 12, pending(started, time.Time{})) }, false},
-		"a step waits for a worker":    {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-1", 12, pending(scheduled, time.Time{})) }, true},
-		"a step's next try is overdue": {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-1", 12, pending(scheduled, time.Now().Add(-time.Second))) }, true},
+		"nothing has happened":      {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-1", 12) }, false},
+		"the history has grown":     {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-1", 13) }, true},
+		"another process has begun": {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-2", 12) }, true},
+		"a minute has gone by":      {time.Minute + time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse { return described("run-1", 12) }, true},
+		"a step is tried again, later": {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse {
+			return described("run-1", 12, pending(scheduled, time.Now().Add(time.Second)))
+		}, false},
+		"a step is under way": {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse {
+			return described("run-1", 12, pending(started, time.Time{}))
+		}, false},
+		"a step waits for a worker": {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse {
+			return described("run-1", 12, pending(scheduled, time.Time{}))
+		}, true},
+		"a step's next try is overdue": {time.Second, func() *workflowservice.DescribeWorkflowExecutionResponse {
+			return described("run-1", 12, pending(scheduled, time.Now().Add(-time.Second)))
+		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

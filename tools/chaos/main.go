@@ -38,6 +38,7 @@ func run(ctx context.Context, args []string) error {
 	dir := flags.String("dir", ".dev/chaos", "folder of the runs and of the report")
 	bin := flags.String("bin", ".bin", "folder of the programs")
 	shifted := flags.String("shifted", "", "folder of worker and starter, built already with a clock that can be off; empty: they are built")
+	race := flags.Bool("race", false, "build them with the race detector")
 	write := flags.String("write-table", "", "run nothing: put the table of the runs that --dir has kept into this page")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -51,8 +52,11 @@ func run(ctx context.Context, args []string) error {
 	}
 	if *shifted == "" {
 		*shifted = filepath.Join(*bin, "shifted")
+		if *race {
+			*shifted += "-race"
+		}
 		fmt.Println("  … building worker and starter with a clock that can be off, some minutes the first time")
-		if err := chaos.BuildShifted(ctx, ".", *shifted); err != nil {
+		if err := chaos.BuildShifted(ctx, ".", *shifted, *race); err != nil {
 			return err
 		}
 	}
@@ -76,12 +80,12 @@ func run(ctx context.Context, args []string) error {
 		if err := chaos.Keep(*dir, report); err != nil {
 			return err
 		}
-		if len(report.Found.Violations) > 0 {
+		if len(report.Found.Violations) > 0 || report.Races > 0 {
 			wrong = append(wrong, text)
 		}
 	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("promises were not kept with seed %s", strings.Join(wrong, ", "))
+		return fmt.Errorf("promises were not kept, or races found, with seed %s", strings.Join(wrong, ", "))
 	}
 	return nil
 }
