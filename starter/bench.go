@@ -2,30 +2,14 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"math/big"
 	"os"
-	"path/filepath"
-	"sync/atomic"
-	"time"
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/worker"
-	"golang.org/x/sync/errgroup"
 
-	"mobileid"
 	"mobileid/activities/ca/configured"
-	"mobileid/activities/ca/devca"
-	"mobileid/activities/identitymanager"
 	"mobileid/starter/bench"
-	starter "mobileid/starter/client"
 	"mobileid/starter/stack"
 )
 
@@ -96,41 +80,6 @@ func (p *program) benchWorkerCommand() *cobra.Command {
 	}
 }
 
-// benchStack starts what is measured on.
-func (p *program) benchStack(ctx context.Context, temporal string, change func(*stack.Options)) (*stack.Stack, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	options := stack.Options{Dir: benchDir, Starter: self, Progress: p.out, Fresh: true, Setup: p.setupStack}
-	if err := p.findTemporal(ctx, &options, temporal); err != nil {
-		return nil, err
-	}
-	if options.Worker, err = stack.FindWorker(ctx, defaultBin, p.out); err != nil {
-		return nil, err
-	}
-	change(&options)
-	return stack.Start(ctx, options)
-}
-
-// benchProcesses are those of a stack whose use is measured, by name.
-func benchProcesses(s *stack.Stack, names ...string) map[string]bench.Process {
-	processes := map[string]bench.Process{}
-	for _, name := range names {
-		if process, ok := s.Process(name); ok {
-			processes[name] = bench.Process{PID: process.Pid, Children: name == "postgres"} // which has a process per connection
-		}
-	}
-	return processes
-}
-
-// settleForLocks has the CA wait for nothing: the wait for the next CRL is its own
-// time, not ours. The no-op writes no mails, so locks write none.
-func settleForLocks(o *stack.Options) {
-	o.CA = map[string]any{"proof_wait": "0"}
-	o.Lock = map[string]any{"notify": false}
-}
-
 func (p *program) bench(ctx context.Context, o benchOptions) (err error) {
 	if o.short {
 		o.rounds, o.waiting = 2, min(o.waiting, 500)
@@ -158,135 +107,23 @@ func (p *program) bench(ctx context.Context, o benchOptions) (err error) {
 }
 
 func (p *program) measure(ctx context.Context, s *stack.Stack, o benchOptions) (bench.Report, error) {
-	temporal, c, err := p.connect(ctx)
+	m, err := p.measuring(ctx, s)
 	if err != nil {
 		return bench.Report{}, err
 	}
-	defer temporal.Close()
-	store, err := identitymanager.Configured(ctx, c)
-	if err != nil {
-		return bench.Report{}, err
-	}
-	defer func() { _ = store.Close() }()
-	seed, err := newSeeder(ctx, s, store)
-	if err != nil {
-		return bench.Report{}, err
-	}
-	cas, err := configured.Authorities(c.CAs)
+	defer m.close()
+	cas, err := configured.Authorities(m.config.CAs)
 	if err != nil {
 		return bench.Report{}, err
 	}
 	processes := benchProcesses(s, "worker", "bench-worker", "temporal", "devca", "postgres")
 	processes["this"] = bench.Process{PID: os.Getpid()} // the client of all, and where bare runs
 	report, err := bench.Run(ctx, bench.Options{
-		Temporal: temporal, Locks: starter.New(temporal, c.TaskQueue), TaskQueue: c.TaskQueue, NoOpQueue: benchQueue,
-		Seed: seed.mobileIDs, Owner: benchOwner, Processes: processes, Ready: s.MeasureWorkerStart,
-		Bare: bench.Bare{Store: store, CAs: cas}, Databases: s.Databases(), Short: o.short,
+		Temporal: m.temporal, Locks: m.locks(), TaskQueue: m.config.TaskQueue, NoOpQueue: benchQueue,
+		Seed: m.seed.mobileIDs, Owner: benchOwner, Processes: processes, Ready: s.MeasureWorkerStart,
+		Bare: bench.Bare{Store: m.store, CAs: cas}, Databases: s.Databases(), Short: o.short,
 		Rounds: o.rounds, Waiting: o.waiting, Out: p.out,
 	})
-	report.Server, report.Durability = s.Describe()
-	report.Store = c.Store.Driver
+	report.Place = m.place()
 	return report, err
-}
-
-// seeder makes mobile IDs with certificates of devca.
-type seeder struct {
-	store  *identitymanager.Store
-	driver *devca.Driver
-	csr    []byte
-	made   atomic.Int64
-}
-
-func newSeeder(ctx context.Context, s *stack.Stack, store *identitymanager.Store) (*seeder, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: benchOwner}}, key)
-	if err != nil {
-		return nil, err
-	}
-	dir := filepath.Join(s.Dir, "ca")
-	driver, err := devca.NewDriver(devca.DriverOptions{
-		URL: s.CA.APIURL, ClientCertFile: filepath.Join(dir, "client.pem"), ClientKeyFile: filepath.Join(dir, "client.key"),
-		ServerCAFile: filepath.Join(dir, "tls-ca.pem"),
-	})
-	if err != nil {
-		return nil, err
-	}
-	owner := mobileid.User{ID: benchOwner, Name: "Bench", Active: true, Roles: []string{mobileid.SelfServiceRole}}
-	return &seeder{store: store, driver: driver, csr: csr}, store.PutUser(ctx, owner, "bench@example.com")
-}
-
-// mobileIDs makes n active ones with two certificates each. Those that are only to
-// wait share the shape of a certificate that was issued, with serial numbers of
-// their own.
-func (s *seeder) mobileIDs(ctx context.Context, n int, waiting bool) ([]string, error) {
-	sample, err := s.driver.Issue(ctx, s.csr, string(devca.ProfileAuthentication), 365)
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]string, n)
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(16)
-	for i := range ids {
-		number := s.made.Add(1)
-		ids[i] = fmt.Sprintf("bench-%d", number)
-		group.Go(func() error {
-			var two []*x509.Certificate
-			for c := range 2 {
-				certificate, err := s.certificate(ctx, sample, waiting, number<<8|int64(c))
-				if err != nil {
-					return err
-				}
-				two = append(two, certificate)
-			}
-			return s.create(ctx, ids[i], benchOwner, two...)
-		})
-	}
-	return ids, group.Wait()
-}
-
-// create makes an active mobile ID.
-func (s *seeder) create(ctx context.Context, id, owner string, certificates ...*x509.Certificate) error {
-	m := mobileid.MobileID{ID: id, Name: id, Owner: mobileid.User{ID: owner}, State: mobileid.Active}
-	for _, certificate := range certificates {
-		kept, err := mobileid.NewCertificate(certificate, mobileid.CertificateValid)
-		if err != nil {
-			return err
-		}
-		m.Certificates = append(m.Certificates, kept)
-	}
-	return s.store.CreateMobileID(ctx, m)
-}
-
-func (s *seeder) certificate(ctx context.Context, sample *x509.Certificate, waiting bool, serial int64) (*x509.Certificate, error) {
-	if waiting {
-		other := *sample
-		other.SerialNumber = big.NewInt(serial)
-		return &other, nil
-	}
-	return s.driver.Issue(ctx, s.csr, string(devca.ProfileAuthentication), 365)
-}
-
-// writeReport keeps the reports of other measurements that stand in the file.
-func writeReport(file, name string, report any) error {
-	all := map[string]json.RawMessage{}
-	if text, err := os.ReadFile(file); err == nil { //nolint:gosec // named on the command line
-		_ = json.Unmarshal(text, &all) // what is no report is replaced
-	}
-	own, err := json.Marshal(report)
-	if err != nil {
-		return err
-	}
-	all[name] = own
-	all["at"], _ = json.Marshal(time.Now().UTC().Truncate(time.Second))
-	text, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(text, '\n'), 0o600)
 }

@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mobileid"
-	"mobileid/activities/identitymanager"
 	"mobileid/starter/bench"
 	"mobileid/starter/bench/pages"
 	starter "mobileid/starter/client"
@@ -107,24 +106,13 @@ func (p *program) benchPages(ctx context.Context, o benchPagesOptions) (err erro
 }
 
 func (p *program) measurePages(ctx context.Context, s *stack.Stack, down *downCA, o benchPagesOptions) (pages.Report, error) {
-	temporal, c, err := p.connect(ctx)
+	m, err := p.measuring(ctx, s)
 	if err != nil {
 		return pages.Report{}, err
 	}
-	defer temporal.Close()
-	store, err := identitymanager.Configured(ctx, c)
-	if err != nil {
-		return pages.Report{}, err
-	}
-	defer func() { _ = store.Close() }()
-	seed, err := newSeeder(ctx, s, store)
-	if err != nil {
-		return pages.Report{}, err
-	}
+	defer m.close()
 	fmt.Fprintf(p.out, "  … signing in %d visitors, and locking what waits\n", o.open+pageAskers)
-	invited := &guests{seed: seed, locks: starter.New(temporal, c.TaskQueue), down: down, sessions: session.New(session.Options{
-		Store: store, Secure: c.Serve.Secure(), Idle: c.Serve.IdleTimeout, Lifetime: c.Serve.SessionTimeout,
-	})}
+	invited := &guests{seed: m.seed, locks: m.locks(), down: down, sessions: m.sessions()}
 	locking := int(o.locks * o.round.Seconds() * float64(2*o.pairs))
 	groups := make([][]*pages.Visitor, 3)
 	for i, n := range []int{o.open, pageAskers, locking} {
@@ -143,8 +131,7 @@ func (p *program) measurePages(ctx context.Context, s *stack.Stack, down *downCA
 		PerSecond: o.rate, LocksPerSecond: o.locks, Out: p.out,
 		Usage: func() (map[string]time.Duration, error) { return bench.Used(processes) },
 	})
-	report.Server, report.Durability = s.Describe()
-	report.Store = c.Store.Driver
+	report.Place = m.place()
 	return report, err
 }
 

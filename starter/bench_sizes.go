@@ -21,7 +21,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mobileid/activities/ca/devca"
-	"mobileid/activities/identitymanager"
 	"mobileid/starter/bench"
 	"mobileid/starter/bench/sizes"
 	"mobileid/starter/stack"
@@ -71,31 +70,21 @@ func (p *program) benchSizes(ctx context.Context, o benchSizesOptions) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	temporal, c, err := p.connect(ctx)
+	m, err := p.measuring(ctx, s)
 	if err != nil {
 		return err
 	}
-	defer temporal.Close()
-	store, err := identitymanager.Configured(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = store.Close() }()
-	seed, err := newSeeder(ctx, s, store)
-	if err != nil {
-		return err
-	}
-	g := &grower{stack: s, seed: seed, temporal: temporal, queue: c.TaskQueue, out: p.out}
+	defer m.close()
+	g := &grower{stack: s, seed: m.seed, temporal: m.temporal, queue: m.config.TaskQueue, out: p.out}
 	report, err := sizes.Run(ctx, sizes.Options{
-		Temporal: temporal, TaskQueue: c.TaskQueue, Owner: benchOwner, Seed: g.mobileIDs, Revoke: g.revoke, Published: g.published, Fill: g.fill, Plans: g.plans, Filled: filledTables,
+		Temporal: m.temporal, TaskQueue: m.config.TaskQueue, Owner: benchOwner, Seed: g.mobileIDs, Revoke: g.revoke, Published: g.published, Fill: g.fill, Plans: g.plans, Filled: filledTables,
 		Processes:    func() map[string]bench.Process { return benchProcesses(s, "worker", "temporal", "postgres", "devca") },
 		Certificates: o.certificates, Entries: o.entries, Rows: o.rows, Locks: o.locks, Out: p.out,
 	})
 	if err != nil {
 		return err
 	}
-	report.Server, report.Durability = s.Describe()
-	report.Store = c.Store.Driver
+	report.Place = m.place()
 	if err := report.Print(p.out); err != nil {
 		return err
 	}

@@ -9,12 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 
-	"mobileid/activities/identitymanager"
 	"mobileid/starter/bench"
 	"mobileid/starter/bench/pages"
 	"mobileid/starter/bench/soak"
-	starter "mobileid/starter/client"
-	"mobileid/starter/selfservice/session"
 	"mobileid/starter/stack"
 	"mobileid/workflows"
 )
@@ -60,28 +57,17 @@ func (p *program) benchSoak(ctx context.Context, o benchSoakOptions) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	temporal, c, err := p.connect(ctx)
+	m, err := p.measuring(ctx, s)
 	if err != nil {
 		return err
 	}
-	defer temporal.Close()
-	store, err := identitymanager.Configured(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = store.Close() }()
-	seed, err := newSeeder(ctx, s, store)
-	if err != nil {
-		return err
-	}
-	invited := &guests{seed: seed, locks: starter.New(temporal, c.TaskQueue), sessions: session.New(session.Options{
-		Store: store, Secure: c.Serve.Secure(), Idle: c.Serve.IdleTimeout, Lifetime: c.Serve.SessionTimeout,
-	})}
+	defer m.close()
+	invited := &guests{seed: m.seed, locks: m.locks(), sessions: m.sessions()}
 	visitors, err := invited.invite(ctx, pageAskers, false)
 	if err != nil {
 		return err
 	}
-	locks := &soakLocks{seed: seed, temporal: temporal, queue: c.TaskQueue}
+	locks := &soakLocks{seed: m.seed, temporal: m.temporal, queue: m.config.TaskQueue}
 	report, err := soak.Run(ctx, soak.Options{
 		For: o.time, Every: min(time.Minute, o.time/10), Measure: locks.most, Prepare: locks.prepare,
 		Pages: pages.NewRota(s.ServeURL, visitors).Next, Watched: soakWatched(s), Out: p.out,
@@ -89,8 +75,7 @@ func (p *program) benchSoak(ctx context.Context, o benchSoakOptions) (err error)
 	if err != nil {
 		return err
 	}
-	report.Server, report.Durability = s.Describe()
-	report.Store = c.Store.Driver
+	report.Place = m.place()
 	if err := report.Print(p.out); err != nil {
 		return err
 	}

@@ -79,19 +79,18 @@ const settleTime = 5 * time.Minute
 
 // Report is what was measured.
 type Report struct {
-	Server     string            `json:"server"`     // of Temporal, and what it stores in
-	Store      string            `json:"store"`      // of Identity Manager
-	Durability map[string]string `json:"durability"` // the settings in force
-	Rounds     int               `json:"rounds"`
-	Throughput []Throughput      `json:"throughput"`
-	Latency    []Latency         `json:"latency"`
-	HalfLoad   []HalfLoad        `json:"halfLoad"`
-	Footprints []Footprint       `json:"footprints,omitempty"` // PostgreSQL alone
-	Cost       Cost              `json:"cost"`
-	NoOpCost   Cost              `json:"noOpCost"`
-	BareCost   Cost              `json:"bareCost"` // of which the processor time counts alone
-	Waiting    Waiting           `json:"waiting"`
-	Ready      time.Duration     `json:"readyNanoseconds"` // from start to ready, the median
+	Place
+
+	Rounds     int           `json:"rounds"`
+	Throughput []Throughput  `json:"throughput"`
+	Latency    []Latency     `json:"latency"`
+	HalfLoad   []HalfLoad    `json:"halfLoad"`
+	Footprints []Footprint   `json:"footprints,omitempty"` // PostgreSQL alone
+	Cost       Cost          `json:"cost"`
+	NoOpCost   Cost          `json:"noOpCost"`
+	BareCost   Cost          `json:"bareCost"` // of which the processor time counts alone
+	Waiting    Waiting       `json:"waiting"`
+	Ready      time.Duration `json:"readyNanoseconds"` // from start to ready, the median
 }
 
 // Throughput is how many ended per second, the medians.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -40,14 +39,4 @@ func Ratio(a, b float64) string {
 		return ""
 	}
 	return fmt.Sprintf("%.2f", a/b)
-}
-
-// Settings writes what is in force in one line.
-func Settings(durability map[string]string) string {
-	var settings []string
-	for what, how := range durability {
-		settings = append(settings, what+": "+how)
-	}
-	slices.Sort(settings)
-	return strings.Join(settings, "; ")
 }

@@ -12,8 +12,8 @@ import (
 
 // Print writes the report as a table.
 func (r Report) Print(out io.Writer) error {
-	fmt.Fprintf(out, "\nTemporal: %s\nIdentity Manager: %s\n", r.Server, r.Store)
-	fmt.Fprintf(out, "Durability: %s\n%d rounds of each, in turns; medians\n\n", Settings(r.Durability), r.Rounds)
+	r.Place.Print(out)
+	fmt.Fprintf(out, "%d rounds of each, in turns; medians\n\n", r.Rounds)
 
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")+"\t") }

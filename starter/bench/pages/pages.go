@@ -42,16 +42,15 @@ type Options struct {
 
 // Report is what was measured.
 type Report struct {
-	Server     string            `json:"server"`
-	Store      string            `json:"store"`
-	Durability map[string]string `json:"durability"`
-	Open       int               `json:"open"`
-	PerSecond  float64           `json:"pagesPerSecond"`
-	Round      time.Duration     `json:"roundNanoseconds"`
-	Pairs      int               `json:"pairs"`
-	Quiet      Comparison        `json:"quiet"`
-	Busy       *Comparison       `json:"busy,omitempty"` // with locks that go through
-	Goal       float64           `json:"goal"`
+	bench.Place
+
+	Open      int           `json:"open"`
+	PerSecond float64       `json:"pagesPerSecond"`
+	Round     time.Duration `json:"roundNanoseconds"`
+	Pairs     int           `json:"pairs"`
+	Quiet     Comparison    `json:"quiet"`
+	Busy      *Comparison   `json:"busy,omitempty"` // with locks that go through
+	Goal      float64       `json:"goal"`
 }
 
 // Comparison is one series of rounds in turns.

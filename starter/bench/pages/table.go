@@ -12,7 +12,7 @@ import (
 
 // Print writes the report as a table.
 func (r Report) Print(out io.Writer) error {
-	fmt.Fprintf(out, "\nTemporal: %s\nIdentity Manager: %s\nDurability: %s\n", r.Server, r.Store, bench.Settings(r.Durability))
+	r.Place.Print(out)
 	fmt.Fprintf(out, "%d pairs of rounds of %s, in turns; %.0f pages a second, timed from when each was due\n", r.Pairs, r.Round, r.PerSecond)
 	if err := r.Quiet.print(out, fmt.Sprintf("%d locks wait for a CA that is down", r.Open), r.Open); err != nil {
 		return err

@@ -43,15 +43,14 @@ type Options struct {
 
 // Report is what was measured.
 type Report struct {
-	Server       string            `json:"server"`
-	Store        string            `json:"store"`
-	Durability   map[string]string `json:"durability"`
-	Locks        int               `json:"locks"`
-	Certificates []Point           `json:"certificates"`
-	Entries      []Point           `json:"entries"`
-	Rows         []Point           `json:"rows"`
-	Plans        []Plan            `json:"plans"`
-	Filled       []string          `json:"filled"` // tables with that many rows; the plan for an empty one says nothing
+	bench.Place
+
+	Locks        int      `json:"locks"`
+	Certificates []Point  `json:"certificates"`
+	Entries      []Point  `json:"entries"`
+	Rows         []Point  `json:"rows"`
+	Plans        []Plan   `json:"plans"`
+	Filled       []string `json:"filled"` // tables with that many rows; the plan for an empty one says nothing
 }
 
 // Point is what a lock costs at one size. Locks run one at a time.

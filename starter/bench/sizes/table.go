@@ -13,8 +13,8 @@ import (
 
 // Print writes the report as tables.
 func (r Report) Print(out io.Writer) error {
-	fmt.Fprintf(out, "\nTemporal: %s\nIdentity Manager: %s\nDurability: %s\nLocks one at a time, %d at each size (fewer with many certificates)\n",
-		r.Server, r.Store, bench.Settings(r.Durability), r.Locks)
+	r.Place.Print(out)
+	fmt.Fprintf(out, "Locks one at a time, %d at each size (fewer with many certificates)\n", r.Locks)
 	for _, series := range []struct {
 		title  string
 		points []Point

@@ -46,14 +46,13 @@ type Watched struct {
 
 // Report is what was seen.
 type Report struct {
-	Server     string            `json:"server"`
-	Store      string            `json:"store"`
-	Durability map[string]string `json:"durability"`
-	For        time.Duration     `json:"forNanoseconds"`
-	PerSecond  float64           `json:"locksPerSecond"`
-	Locks      int               `json:"locks"`
-	Samples    []Sample          `json:"samples"`
-	Findings   []Finding         `json:"findings"`
+	bench.Place
+
+	For       time.Duration `json:"forNanoseconds"`
+	PerSecond float64       `json:"locksPerSecond"`
+	Locks     int           `json:"locks"`
+	Samples   []Sample      `json:"samples"`
+	Findings  []Finding     `json:"findings"`
 }
 
 // Sample is one look at everything.

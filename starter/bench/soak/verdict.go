@@ -102,8 +102,8 @@ func (r Report) Grows() bool {
 
 // Print writes the verdict as a table.
 func (r Report) Print(out io.Writer) error {
-	fmt.Fprintf(out, "\nTemporal: %s\nIdentity Manager: %s\nDurability: %s\n%d locks in %s, %.1f a second\n\n",
-		r.Server, r.Store, bench.Settings(r.Durability), r.Locks, r.For, r.PerSecond)
+	r.Place.Print(out)
+	fmt.Fprintf(out, "%d locks in %s, %.1f a second\n\n", r.Locks, r.For, r.PerSecond)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tfirst quarter\tlast quarter\tper hour\tbound\t\t")
 	for _, f := range r.Findings {
