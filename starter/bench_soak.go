@@ -44,12 +44,17 @@ the end it compares the first quarter of the samples with the last. The exit cod
 	return cmd
 }
 
+// crlInterval is how often devca publishes meanwhile, as CAs do at intervals: its CRL has
+// all that was ever revoked, and grows by what the soak revokes.
+const crlInterval = time.Minute
+
 func (p *program) benchSoak(ctx context.Context, o benchSoakOptions) (err error) {
 	if o.time < time.Minute {
 		return fmt.Errorf("%w: --for must be at least 1m", errUsage)
 	}
 	s, err := p.benchStack(ctx, o.temporal, func(options *stack.Options) {
 		settleForLocks(options)
+		options.CRLInterval = crlInterval
 		options.Serve = true
 		options.ServeSettings = map[string]any{"address_header": pages.AddressHeader, "session_timeout": (o.time + time.Hour).String()}
 	})

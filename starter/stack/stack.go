@@ -50,6 +50,8 @@ type Options struct {
 	Cluster *Cluster
 	// CA are further settings of the CA.
 	CA map[string]any
+	// CRLInterval is the shortest time between two CRLs of devca; 0: its own default.
+	CRLInterval time.Duration
 	// Get and Lock are further settings of Get mobile ID and of Lock mobile ID, and
 	// ServeSettings of Self-Service.
 	Get, Lock, ServeSettings map[string]any
@@ -181,7 +183,7 @@ func (s *Stack) prepare() (err error) {
 
 func (s *Stack) startCA(ctx context.Context) error {
 	dir := filepath.Join(s.Dir, "ca")
-	p, err := s.spawn("devca", s.options.Starter, []string{"devca", "--dir", dir}, nil)
+	p, err := s.spawn("devca", s.options.Starter, []string{"devca", "--dir", dir, "--crl-interval", s.options.CRLInterval.String()}, nil)
 	if err != nil {
 		return err
 	}
