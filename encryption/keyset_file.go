@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
@@ -84,11 +85,15 @@ func list(handle *keyset.Handle) []Key {
 	for _, key := range info.GetKeyInfo() {
 		keys = append(keys, Key{
 			ID: key.GetKeyId(), Primary: key.GetKeyId() == info.GetPrimaryKeyId(),
-			Enabled: key.GetStatus().String() == statusEnabled, Type: filepath.Ext(key.GetTypeUrl())[1:],
+			Enabled: key.GetStatus().String() == statusEnabled, Type: typeName(key.GetTypeUrl()),
 		})
 	}
 	return keys
 }
+
+// typeName is the last part of a type URL. Of a disabled key nobody has checked it, so
+// it may have no parts.
+func typeName(url string) string { return url[strings.LastIndexByte(url, '.')+1:] }
 
 // change replaces a keyset file by one that is changed, whole at every moment.
 // Two changes at once are for people to avoid: the later one would win.
