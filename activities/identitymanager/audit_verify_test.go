@@ -264,7 +264,7 @@ func TestCheckpointAtOnce(t *testing.T) {
 }
 
 // openSQLite is for what does not depend on the database.
-func openSQLite(t *testing.T) *Store {
+func openSQLite(t testing.TB) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), Options{Driver: SQLite, DSN: filepath.Join(t.TempDir(), "im.db"), AuditKey: auditKey})
 	require.NoError(t, err)

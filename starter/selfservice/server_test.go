@@ -45,12 +45,12 @@ type place struct {
 
 // newPlace makes one with the users anna and otto, one mobile ID each (mid-anna and
 // mid-otto), and rolf, who has a password but not the role.
-func newPlace(t *testing.T, change ...func(*config.Config)) *place {
+func newPlace(t testing.TB, change ...func(*config.Config)) *place {
 	t.Helper()
 	return newPlaceWith(t, Options{}, change...)
 }
 
-func newPlaceWith(t *testing.T, o Options, change ...func(*config.Config)) *place {
+func newPlaceWith(t testing.TB, o Options, change ...func(*config.Config)) *place {
 	t.Helper()
 	dir := t.TempDir()
 	c := config.Default()
@@ -105,11 +105,11 @@ func certificate(serial string) mobileid.Certificate {
 // browser keeps cookies and does not follow redirects.
 type browser struct {
 	*http.Client
-	t     *testing.T
+	t     testing.TB
 	place *place
 }
 
-func (p *place) browser(t *testing.T) *browser {
+func (p *place) browser(t testing.TB) *browser {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
@@ -119,7 +119,7 @@ func (p *place) browser(t *testing.T) *browser {
 }
 
 // signedIn is a browser in which a user has signed in.
-func (p *place) signedIn(t *testing.T, user string) *browser {
+func (p *place) signedIn(t testing.TB, user string) *browser {
 	t.Helper()
 	b := p.browser(t)
 	response, body := b.post("/sign-in", url.Values{"user": {user}, "password": {password}})

@@ -30,7 +30,7 @@ type provider struct {
 	sign   func(claims map[string]any) string // nil: with the key
 }
 
-func newProvider(t *testing.T) *provider {
+func newProvider(t testing.TB) *provider {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -76,7 +76,7 @@ func newProvider(t *testing.T) *provider {
 	return p
 }
 
-func signed(t *testing.T, algorithm jose.SignatureAlgorithm, key any, claims map[string]any) string {
+func signed(t testing.TB, algorithm jose.SignatureAlgorithm, key any, claims map[string]any) string {
 	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: key}, nil)
 	require.NoError(t, err)
@@ -91,7 +91,7 @@ func unsigned(claims map[string]any) string {
 	return part([]byte(`{"alg":"none"}`)) + "." + part(text) + "."
 }
 
-func signIn(t *testing.T, p *provider) *SignIn {
+func signIn(t testing.TB, p *provider) *SignIn {
 	t.Helper()
 	sealer, err := seal.New([]byte(strings.Repeat("k", 32)), "openid", nil)
 	require.NoError(t, err)
@@ -99,7 +99,7 @@ func signIn(t *testing.T, p *provider) *SignIn {
 }
 
 // begin begins a sign-in and returns what the browser keeps of it.
-func begin(t *testing.T, p *provider, s *SignIn) *http.Cookie {
+func begin(t testing.TB, p *provider, s *SignIn) *http.Cookie {
 	t.Helper()
 	w := httptest.NewRecorder()
 	require.NoError(t, s.Begin(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/sign-in/openid", nil), "/mobile-ids"))
@@ -117,7 +117,7 @@ func begin(t *testing.T, p *provider, s *SignIn) *http.Cookie {
 	return cookie
 }
 
-func finish(t *testing.T, s *SignIn, cookie *http.Cookie, query url.Values) (SignedIn, error) {
+func finish(t testing.TB, s *SignIn, cookie *http.Cookie, query url.Values) (SignedIn, error) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, CallbackPath+"?"+query.Encode(), nil)
 	if cookie != nil {
