@@ -49,7 +49,7 @@ func build(t *testing.T) programs {
 
 // inNewFolder makes a program in a folder of its own, where nothing is configured yet:
 // a stack points it at itself. What it says is in out.
-func inNewFolder(t *testing.T) (p *program, out *bytes.Buffer) {
+func inNewFolder(t testing.TB) (p *program, out *bytes.Buffer) {
 	t.Helper()
 	t.Chdir(t.TempDir())
 	t.Setenv("MOBILEID_CONFIG", "")

@@ -24,7 +24,7 @@ import (
 
 // inInstallation makes a folder with an empty store and one CA, as 'starter setup'
 // leaves it.
-func inInstallation(t *testing.T) (*identitymanager.Store, *catest.Issuer) {
+func inInstallation(t testing.TB) (*identitymanager.Store, *catest.Issuer) {
 	t.Helper()
 	inNewFolder(t)
 	issuer := catest.NewIssuer(t, pkix.Name{CommonName: "Example CA"})
