@@ -203,7 +203,7 @@ type provider struct {
 	key *ecdsa.PrivateKey
 }
 
-func newProvider(t *testing.T) *provider {
+func newProvider(t testing.TB) *provider {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -234,7 +234,7 @@ func (p *provider) claims(user string) map[string]any {
 	}
 }
 
-func signed(t *testing.T, algorithm jose.SignatureAlgorithm, key any, claims map[string]any) string {
+func signed(t testing.TB, algorithm jose.SignatureAlgorithm, key any, claims map[string]any) string {
 	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: key}, nil)
 	require.NoError(t, err)
@@ -249,7 +249,7 @@ func unsigned(claims map[string]any) string {
 	return part([]byte(`{"alg":"none"}`)) + "." + part(text) + "."
 }
 
-func (p *provider) sign(t *testing.T, claims map[string]any) string {
+func (p *provider) sign(t testing.TB, claims map[string]any) string {
 	t.Helper()
 	return signed(t, jose.ES256, jose.JSONWebKey{Key: p.key, KeyID: "k"}, claims)
 }
@@ -257,7 +257,7 @@ func (p *provider) sign(t *testing.T, claims map[string]any) string {
 // place is the API on a real store.
 type place struct {
 	*httptest.Server
-	t        *testing.T
+	t        testing.TB
 	api      *API
 	engine   *engine
 	store    *identitymanager.Store
@@ -268,7 +268,7 @@ type place struct {
 }
 
 // newPlace makes one with anna and otto, a mobile ID each, and rolf without the role.
-func newPlace(t *testing.T) *place {
+func newPlace(t testing.TB) *place {
 	t.Helper()
 	dir := t.TempDir()
 	c := config.Default()
