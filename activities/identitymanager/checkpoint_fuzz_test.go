@@ -21,7 +21,7 @@ func FuzzCheckpoint(f *testing.F) {
 	body, _ := cutLastLine(written)
 	f.Add(body, false)
 	f.Add(body, true)
-	f.Add(written, false)
+	f.Add(written[:len(written)-3], false)
 	for _, text := range []string{"", "\n", "{}\n", `{"format":"` + checkpointFormat + `","number":1}` + "\nnull\n", `{"format":"` + checkpointFormat + `","number":1,"previous":"x"}` + "\n",
 		`{"format":"` + checkpointFormat + `","number":1}` + "\n" + `{"mobileId":"mid-1","number":-1}` + "\n" + `{"mobileId":"mid-1","number":9}` + "\n"} {
 		f.Add([]byte(text), true)
@@ -42,7 +42,7 @@ func FuzzCheckpoint(f *testing.F) {
 			require.ErrorIs(t, err, os.ErrNotExist)
 			return
 		}
-		require.True(t, sealed || string(text) == string(written), "it is believed without the MAC")
+		require.True(t, sealed, "it is believed without the MAC")
 		require.Equal(t, int64(1), read.Last.Number)
 		require.Equal(t, len(read.Marks), read.Last.Chains)
 		if string(text) == string(written) {
