@@ -19,7 +19,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
 	"mobileid"
@@ -37,10 +39,11 @@ func (c *propertyClock) follow(now func() time.Time) { c.now.Store(&now) }
 
 func (c *propertyClock) Now() time.Time { return (*c.now.Load())() }
 
-// modelIssuer is a CA that exists as a certificate alone.
+// modelIssuer is a CA that exists as a certificate and its key alone.
 type modelIssuer struct {
 	name string
 	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
 }
 
 func newModelIssuer(t *testing.T, name string) modelIssuer {
@@ -54,7 +57,7 @@ func newModelIssuer(t *testing.T, name string) modelIssuer {
 	require.NoError(t, err)
 	cert, err := x509.ParseCertificate(der)
 	require.NoError(t, err)
-	return modelIssuer{name, cert}
+	return modelIssuer{name, cert, key}
 }
 
 // certificate is one of this issuer that nobody else has.
@@ -373,8 +376,9 @@ func (o modelOCSP) Check(_ context.Context, cert ca.Certificate) (ca.Evidence, e
 // --- the worker
 
 // mortal registers an activity on a worker that may die before it begins, or after it
-// has done everything and before it can tell. The engine tries such a step again, while
-// the dead one's last act may still be under way.
+// has done everything and before it can tell, or be silent for so long that the engine
+// gives the try up. The engine tries such a step again, while the dead one's last act may
+// still be under way.
 func mortal[I, O any](env *testsuite.TestWorkflowEnvironment, m *model, name string, perform func(context.Context, I) (O, error)) {
 	env.RegisterActivityWithOptions(func(ctx context.Context, in I) (O, error) {
 		m.running.Add(1)
@@ -388,9 +392,15 @@ func mortal[I, O any](env *testsuite.TestWorkflowEnvironment, m *model, name str
 			panic("the worker is out of memory")
 		}
 		out, err := perform(ctx, in)
-		if fault == "after" && err == nil {
-			return none, errors.New("the worker died after its work")
+		if err != nil {
+			return out, err
 		}
-		return out, err
+		switch fault {
+		case "after":
+			return none, errors.New("the worker died after its work")
+		case "silence":
+			return none, temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)
+		}
+		return out, nil
 	}, activity.RegisterOptions{Name: name})
 }

@@ -124,8 +124,9 @@ var faultsOf = map[string][]string{
 	"Revoke":            {"down", "cut before", "cut after", "lie", "denied", "denied but done", "pending", "left on hold", "not found"},
 	"Status":            {"down", "lags", "denied", "unknown"},
 	"OCSP":              {"down"},
-	// The worker's own: it dies before it does anything, or before it can tell.
-	"worker": {"before", "after", "panic"},
+	// The worker's own: it dies before it does anything, or before it can tell, or is
+	// given up.
+	"worker": {"before", "after", "panic", "silence"},
 }
 
 func drawScenario(t *rapid.T) scenario {
@@ -330,18 +331,7 @@ func (l *propertyLock) runOnce(name string, input any) {
 		env.SetContinuedExecutionRunID("the run before")
 	}
 	l.runs++
-	for name, process := range map[string]func(workflow.Context, converter.RawValue) (*workflows.LockResult, error){
-		workflows.Lock: workflows.LockMobileID, workflows.LockForOperator: workflows.LockMobileIDForOperator,
-	} {
-		env.RegisterWorkflowWithOptions(func(ctx workflow.Context, in converter.RawValue) (*workflows.LockResult, error) {
-			// The test environment sets time-outs where the caller sets none, and the
-			// process refuses them.
-			info := workflow.GetInfo(ctx)
-			info.WorkflowExecutionTimeout, info.WorkflowRunTimeout = 0, 0
-			info.FirstRunID = "first"
-			return process(ctx, in)
-		}, workflow.RegisterOptions{Name: name})
-	}
+	registerLocks(env, "first")
 	l.registerActivities(env)
 	elapsed := from.Sub(l.begun)
 	for _, e := range l.events {
@@ -361,15 +351,40 @@ func (l *propertyLock) runOnce(name string, input any) {
 
 // registerActivities registers the real ones, on a worker that may die.
 func (l *propertyLock) registerActivities(env *testsuite.TestWorkflowEnvironment) {
-	a := &activities.Activities{IM: l.model, CAs: l.authorities(), Settings: activities.Settings{
-		Deadline: deadline, Reason: mobileid.Unspecified, Attributes: activities.AttributeSettings{Enabled: true, User: activities.UserPlain},
-	}}
-	mortal(env, l.model, activities.ValidateLockName, a.ValidateLock)
-	mortal(env, l.model, activities.LockInIMName, a.LockInIdentityManager)
-	mortal(env, l.model, activities.RevokeAtCAName, a.RevokeAtCA)
-	mortal(env, l.model, activities.RevokeInIMName, a.RevokeInIdentityManager)
-	mortal(env, l.model, activities.AwaitPublicationName, a.AwaitPublication)
+	a := &activities.Activities{IM: l.model, CAs: l.authorities(), Settings: propertySettings}
+	registerLockActivities(env, l.model, a)
 	mortal(env, l.model, activities.RecordExitName, a.RecordExit)
+}
+
+var propertySettings = activities.Settings{
+	Deadline: deadline, Reason: mobileid.Unspecified, Attributes: activities.AttributeSettings{Enabled: true, User: activities.UserPlain},
+}
+
+// registerLocks registers the processes of a lock, in which the engine calls the first
+// run as it is told, or by its own id.
+func registerLocks(env *testsuite.TestWorkflowEnvironment, firstRun string) {
+	register(env, workflows.Lock, firstRun, workflows.LockMobileID)
+	register(env, workflows.LockForOperator, firstRun, workflows.LockMobileIDForOperator)
+}
+
+// register registers a process. The test environment sets time-outs where the caller
+// sets none, and the process refuses them.
+func register[R any](env *testsuite.TestWorkflowEnvironment, name, firstRun string, process func(workflow.Context, converter.RawValue) (*R, error)) {
+	env.RegisterWorkflowWithOptions(func(ctx workflow.Context, in converter.RawValue) (*R, error) {
+		info := workflow.GetInfo(ctx)
+		info.WorkflowExecutionTimeout, info.WorkflowRunTimeout = 0, 0
+		info.FirstRunID = cmp.Or(firstRun, info.WorkflowExecution.RunID)
+		return process(ctx, in)
+	}, workflow.RegisterOptions{Name: name})
+}
+
+// registerLockActivities registers what a lock alone needs.
+func registerLockActivities(env *testsuite.TestWorkflowEnvironment, m *model, a *activities.Activities) {
+	mortal(env, m, activities.ValidateLockName, a.ValidateLock)
+	mortal(env, m, activities.LockInIMName, a.LockInIdentityManager)
+	mortal(env, m, activities.RevokeAtCAName, a.RevokeAtCA)
+	mortal(env, m, activities.RevokeInIMName, a.RevokeInIdentityManager)
+	mortal(env, m, activities.AwaitPublicationName, a.AwaitPublication)
 }
 
 // mend gives the mobile ID back to its owner, and presses retry as long as the lock is
