@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mobileid/starter/chaos/checker"
+	"mobileid/workflows"
 )
 
 // site is a finished run on which one thing at a time is altered.
@@ -139,6 +140,20 @@ func checkChecker(ctx context.Context, t *testing.T, o checker.Options) {
 		{
 			name: "somebody is refused for no reason", about: active,
 			alter: tellClient(Entry{Moment: after, Call: callNext, MobileID: active, Refusal: "MobileIDNotFound"}),
+			rules: []checker.Rule{checker.Receipt},
+		},
+		{
+			name: "somebody is told that no Get is under way, and one is",
+			alter: func(_ context.Context, t *testing.T, s *site) {
+				s.ClientsFile = changed(t, s.ClientsFile, func(e *Entry) bool {
+					answer, _ := e.Answer.(map[string]any)
+					if e.Call != callGetNext || e.Moment != after || answer["phase"] != string(workflows.AwaitingPhone) {
+						return false
+					}
+					e.Answer, e.Refusal = nil, "MobileIDNotFound"
+					return true
+				})
+			},
 			rules: []checker.Rule{checker.Receipt},
 		},
 		{
@@ -289,6 +304,30 @@ func filtered(t *testing.T, file string, stays func(Entry) bool) string {
 	filter := filepath.Join(t.TempDir(), filepath.Base(file))
 	require.NoError(t, os.WriteFile(filter, kept.Bytes(), 0o600))
 	return filter
+}
+
+// changed is a copy of a journal in which the first entry that change takes is changed.
+func changed(t *testing.T, file string, change func(e *Entry) bool) string {
+	t.Helper()
+	done := false
+	copied := filtered(t, file, func(Entry) bool { return true })
+	text, err := os.ReadFile(copied)
+	require.NoError(t, err)
+	var all bytes.Buffer
+	for line := range bytes.Lines(text) {
+		var e Entry
+		require.NoError(t, json.Unmarshal(line, &e))
+		if !done && change(&e) {
+			done = true
+			line, err = json.Marshal(e)
+			require.NoError(t, err)
+			line = append(line, '\n')
+		}
+		all.Write(line)
+	}
+	require.True(t, done, "there is no such entry")
+	require.NoError(t, os.WriteFile(copied, all.Bytes(), 0o600))
+	return copied
 }
 
 func appendTo(t *testing.T, file string, e Entry) {

@@ -65,6 +65,9 @@ func (c *crowd) getOnce(ctx context.Context, p person) error {
 	if err != nil {
 		return err
 	}
+	if status.Phase == workflows.Closed {
+		return errNoMobileID // it was an earlier one, and has ended meanwhile
+	}
 	if status.Live != "" {
 		// It may be one of an earlier Get, whose end this client never heard of.
 		old := p

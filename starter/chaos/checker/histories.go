@@ -26,6 +26,7 @@ type run struct {
 	id, runID string
 	mobileID  string // of a lock
 	open      bool
+	started   time.Time
 	closed    time.Time
 	refusal   string // the type of the failure with which it ended
 	result    *status
@@ -54,6 +55,11 @@ func (r *run) accepts() bool {
 }
 
 func (r *run) outcome(outcome string) bool { return r.result != nil && r.result.Outcome == outcome }
+
+// during reports that the run was under way all the time between two moments.
+func (r *run) during(from, to time.Time) bool {
+	return r.started.Before(from) && (r.open || r.closed.After(to))
+}
 
 func (c *check) readHistories(ctx context.Context) error {
 	c.locks = map[string][]*run{}
@@ -146,6 +152,7 @@ func (r *run) read(event *historypb.HistoryEvent) error {
 	message := func(name string) { messageIn(name, r.tasks) }
 	switch event.GetEventType() {
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+		r.started = at
 		var input struct {
 			Confirmed bool `json:"confirmed"`
 		}

@@ -375,6 +375,13 @@ func (c *check) refusalMustBeTrue(l line) {
 		if !someRun(func(r *run) bool { return r.outcome(outcomeCancelled) }) {
 			c.wrong(Receipt, l.MobileID, "%s was refused with %s, and no process ended so", l.Call, l.Refusal)
 		}
+	case "MobileIDNotFound":
+		// To a message for a Get: there is none under way. One that was when the message was
+		// sent may have ended before it came.
+		message := l.Call == "get-lock" || l.Call == "get-next"
+		if !message || slices.ContainsFunc(c.gets, func(r *run) bool { return r.id == getPrefix+l.UserID && r.during(l.began, l.At) }) {
+			c.wrong(Receipt, l.MobileID, "%s was refused with %s", l.Call, l.Refusal)
+		}
 	default:
 		c.wrong(Receipt, l.MobileID, "%s was refused with %s", l.Call, l.Refusal)
 	}
