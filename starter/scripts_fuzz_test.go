@@ -24,7 +24,7 @@ func FuzzScriptValues(f *testing.F) {
 	f.Add("anna", "olof", "$(touch pwned)")
 	f.Add("anna", "olof", "../x")
 	recorder := filepath.Join(f.TempDir(), "temporal")
-	require.NoError(f, os.WriteFile(recorder, []byte("#!/bin/sh\nprintf '%s\\0' \"$@\" >>\"$CALLS\"\necho 'workflow not found' >&2\nexit 1\n"), 0o700)) //nolint:gosec // it is run
+	require.NoError(f, os.WriteFile(recorder, []byte("#!/bin/sh\nprintf '%s\\0' \"$@\" >>\"$CALLS\"\necho 'workflow not found' >&2\nexit 1\n"), 0o700))
 	scripts, err := filepath.Abs("../scripts")
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, owner, by, id string) {
@@ -37,7 +37,7 @@ func FuzzScriptValues(f *testing.F) {
 			if script == "lock" {
 				args = append(args, "--by="+by, "--yes")
 			}
-			cmd := exec.CommandContext(t.Context(), filepath.Join(scripts, script), append(args, "--", id)...) //nolint:gosec // ours
+			cmd := exec.CommandContext(t.Context(), filepath.Join(scripts, script), append(args, "--", id)...)
 			cmd.Dir = dir
 			cmd.Env = append(os.Environ(), "TEMPORAL_PROGRAM="+recorder, "CALLS="+calls)
 			var said bytes.Buffer
