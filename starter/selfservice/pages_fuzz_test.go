@@ -143,6 +143,8 @@ func FuzzPages(f *testing.F) {
 	f.Add("POST", "/mobile-ids/mid-anna/lock", "multipart/form-data; boundary=b", session, "--b\r\nContent-Disposition: form-data; name=\"form\"\r\n\r\nFORM\r\n--b--")
 	f.Add("POST", "/sign-in", "text/plain", "mobileid=; mobileid-device=MARK", "user=MARK&then=//evil.example")
 	f.Add("GET", "//evil.example/..?then=/\\evil.example", form, "mobileid=\"x", "%zz")
+	f.Add("POST", "/session", form, session, `then=/\evil.example`)
+	f.Add("POST", "/session", form, session, "then=//evil.example/x")
 	f.Add("BREW", "/session", form, session, "then=https://evil.example")
 	p := newFuzzedPages(f)
 	f.Fuzz(func(t *testing.T, method, target, contentType, cookie, body string) {
