@@ -182,8 +182,10 @@ type propertyGet struct {
 	begun   time.Time
 	env     *testsuite.TestWorkflowEnvironment
 	history *recordingConverter
+	locks   map[string]bool // that have begun, by their workflow id
 
-	open      int // updates that are accepted and not answered
+	hears     bool // the Get has begun, after the lock that it is to join
+	open      int  // updates that are accepted and not answered
 	nexts     []workflows.GetStatus
 	cancelled int // updates of cancel that were answered without a refusal
 	phase     workflows.Phase
@@ -195,7 +197,7 @@ type propertyGet struct {
 func (w *propertyWorld) prepareGet(rt *rapid.T, s getScenario, keys phoneKeys) *propertyGet {
 	g := &propertyGet{
 		propertyWorld: w, rt: rt, getScenario: s, userID: "user-" + uuid.NewString(), begun: time.Now(),
-		history: &recordingConverter{DataConverter: converter.GetDefaultDataConverter()},
+		locks: map[string]bool{}, history: &recordingConverter{DataConverter: converter.GetDefaultDataConverter()},
 	}
 	w.clock.follow(func() time.Time { return g.begun })
 	g.model = &getModel{
@@ -274,20 +276,18 @@ func (g *propertyGet) run() {
 	env.SetTestTimeout(time.Minute)
 	env.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute}) // the store is read between two steps
 	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: g.workflowID(), TaskQueue: workflows.TaskQueue})
-	registerLocks(env, "")
+	registerLocks(env, "", func(workflowID string) { g.locks[workflowID] = true })
 	register(env, workflows.Get, "first", func(ctx workflow.Context, in converter.RawValue) (*workflows.GetResult, error) {
 		if g.joined {
-			if err := startJoined(ctx, g.oldID, g.userID); err != nil {
+			if err := g.startJoined(ctx); err != nil {
 				return nil, err
 			}
 		}
+		g.hears = true
 		return workflows.GetMobileID(ctx, in)
 	})
 	g.registerActivities()
 	for _, e := range g.events {
-		if g.joined {
-			e.at = max(e.at, time.Millisecond) // the Get begins a moment later
-		}
 		env.RegisterDelayedCallback(func() { g.happens(e) }, e.at)
 	}
 	g.mend(faultless, 0)
@@ -308,11 +308,17 @@ func (g *propertyGet) run() {
 
 // startJoined starts a lock that waits for its Next, as somebody else would. The test
 // environment cannot signal one that has not begun, so that is waited for.
-func startJoined(ctx workflow.Context, mobileID, userID string) error {
+func (g *propertyGet) startJoined(ctx workflow.Context) error {
+	id := workflows.LockWorkflowID(g.oldID)
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: workflows.LockWorkflowID(mobileID), ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON})
-	return workflow.ExecuteChildWorkflow(ctx, workflows.Lock, workflows.LockRequest{MobileID: mobileID, UserID: userID}).
-		GetChildWorkflowExecution().Get(ctx, nil)
+	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: id, ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON})
+	workflow.ExecuteChildWorkflow(ctx, workflows.Lock, workflows.LockRequest{MobileID: g.oldID, UserID: g.userID})
+	for !g.locks[id] {
+		if err := workflow.Sleep(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // registerActivities registers the real ones, on a worker that may die. Those that read
@@ -377,10 +383,18 @@ func (g *propertyGet) mend(after time.Duration, times int) {
 			g.env.SignalWorkflow(workflows.Retry, nil)
 		}
 		for _, id := range g.mobileIDs() {
-			_ = g.env.SignalWorkflowByID(workflows.LockWorkflowID(id.ID), workflows.Retry, nil) // if it runs
+			g.signalLock(id.ID, workflows.Retry)
 		}
 		g.mend(patience, times+1)
 	}, after)
+}
+
+// signalLock sends a lock a message, if it runs. The test environment cannot signal one
+// that has not begun.
+func (g *propertyGet) signalLock(mobileID, name string) {
+	if id := workflows.LockWorkflowID(mobileID); g.locks[id] {
+		_ = g.env.SignalWorkflowByID(id, name, nil) // one that has ended is told in vain
+	}
 }
 
 // mobileIDs are all of the user's.
@@ -403,6 +417,10 @@ func (g *propertyGet) phoneAnswers(commandID, kind string, body []byte) {
 // happens carries out an event at its time.
 func (g *propertyGet) happens(e event) {
 	if g.env.IsWorkflowCompleted() {
+		return
+	}
+	if g.joined && !g.hears {
+		g.env.RegisterDelayedCallback(func() { g.happens(e) }, time.Millisecond)
 		return
 	}
 	if e.user == "own" {
@@ -445,9 +463,7 @@ func (g *propertyGet) happens(e event) {
 		_, err := g.store.PutGrant(context.Background(), g.userID, "test", 24*time.Hour)
 		require.NoError(g.rt, err)
 	case cancelJoined:
-		if g.oldID != "" {
-			_ = g.env.SignalWorkflowByID(workflows.LockWorkflowID(g.oldID), workflows.Cancel, nil) // if it runs
-		}
+		g.signalLock(g.oldID, workflows.Cancel)
 	}
 }
 

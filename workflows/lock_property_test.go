@@ -331,7 +331,7 @@ func (l *propertyLock) runOnce(name string, input any) {
 		env.SetContinuedExecutionRunID("the run before")
 	}
 	l.runs++
-	registerLocks(env, "first")
+	registerLocks(env, "first", func(string) {})
 	l.registerActivities(env)
 	elapsed := from.Sub(l.begun)
 	for _, e := range l.events {
@@ -361,10 +361,16 @@ var propertySettings = activities.Settings{
 }
 
 // registerLocks registers the processes of a lock, in which the engine calls the first
-// run as it is told, or by its own id.
-func registerLocks(env *testsuite.TestWorkflowEnvironment, firstRun string) {
-	register(env, workflows.Lock, firstRun, workflows.LockMobileID)
-	register(env, workflows.LockForOperator, firstRun, workflows.LockMobileIDForOperator)
+// run as it is told, or by its own id. begun is told the workflow id of each.
+func registerLocks(env *testsuite.TestWorkflowEnvironment, firstRun string, begun func(workflowID string)) {
+	for name, process := range map[string]func(workflow.Context, converter.RawValue) (*workflows.LockResult, error){
+		workflows.Lock: workflows.LockMobileID, workflows.LockForOperator: workflows.LockMobileIDForOperator,
+	} {
+		register(env, name, firstRun, func(ctx workflow.Context, in converter.RawValue) (*workflows.LockResult, error) {
+			begun(workflow.GetInfo(ctx).WorkflowExecution.ID)
+			return process(ctx, in)
+		})
+	}
 }
 
 // register registers a process. The test environment sets time-outs where the caller
