@@ -97,8 +97,8 @@ func (p *program) bench(ctx context.Context, o benchOptions) (err error) {
 		return err
 	}
 	report, err := p.measure(ctx, s, o)
-	if err != nil {
-		return err
+	if err != nil { // what was measured before is shown nevertheless
+		return errors.Join(err, report.Print(p.out))
 	}
 	if err := report.Print(p.out); err != nil || o.file == "" {
 		return err

@@ -74,8 +74,12 @@ func (b *bench) size() size {
 	return size{rounds: []atOnce{{1, 20}, {20, 200}, {100, 300}}, latency: 20, halfLoad: 10 * time.Second, footprint: 500}
 }
 
-// settleTime is how long all waiting locks may take to be validated.
-const settleTime = 5 * time.Minute
+// settleTime is how long waiting locks may take to be validated, and settleEach how much
+// longer for each of them.
+const (
+	settleTime = 5 * time.Minute
+	settleEach = 50 * time.Millisecond
+)
 
 // Report is what was measured.
 type Report struct {
@@ -497,18 +501,32 @@ func (b *bench) waiting(ctx context.Context) error {
 	}
 	// The last ones are validated when a query of each says so. A worker that has its
 	// hands full answers none for a while.
-	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	ctx, cancel := context.WithTimeout(ctx, settleTime+time.Duration(len(ids))*settleEach)
 	defer cancel()
 	for _, id := range ids[max(0, len(ids)-200):] {
-		for status, err := b.Locks.User(b.Owner).Status(ctx, id); status.Phase != workflows.AwaitingConfirmation; status, err = b.Locks.User(b.Owner).Status(ctx, id) {
-			if ctx.Err() != nil {
-				return fmt.Errorf("%s is in phase %q: %w", id, status.Phase, err)
-			}
+		if err := b.awaitNext(ctx, id); err != nil {
+			return err
 		}
 	}
 	now, err := memory(worker)
 	b.report.Waiting = Waiting{Locks: len(ids), Bytes: now, Before: before}
 	return err
+}
+
+// awaitNext returns when a lock waits for Next.
+func (b *bench) awaitNext(ctx context.Context, id string) error {
+	look := b.Locks.User(b.Owner).Look(id)
+	for {
+		status, err := look.Status(ctx)
+		if status.Phase == workflows.AwaitingConfirmation {
+			return nil
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return fmt.Errorf("%s is in phase %q: %w", id, status.Phase, errors.Join(ctx.Err(), err))
+		}
+	}
 }
 
 // Saturate runs n calls, so many at once, and returns how many ended a second.

@@ -63,8 +63,11 @@ func (r Report) Print(out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nWorker memory with %d locks that wait for Next: %d MiB (before: %d MiB)\nFrom start to ready: %s\n",
-		r.Waiting.Locks, r.Waiting.Bytes>>20, r.Waiting.Before>>20, Milliseconds(r.Ready))
+	if r.Waiting.Locks > 0 {
+		fmt.Fprintf(out, "\nWorker memory with %d locks that wait for Next: %d MiB (before: %d MiB)\n",
+			r.Waiting.Locks, r.Waiting.Bytes>>20, r.Waiting.Before>>20)
+	}
+	fmt.Fprintf(out, "From start to ready: %s\n", Milliseconds(r.Ready))
 	return nil
 }
 
