@@ -83,7 +83,7 @@ func install(t *testing.T) *installation {
 	var c config.Config
 	out := &bytes.Buffer{}
 	s, err := stack.Start(ctx, stack.Options{
-		Dir: dir, Starter: filepath.Join(programs, "starter"), Worker: filepath.Join(programs, "worker"), Temporal: temporal, Progress: out,
+		Dir: dir, Starter: filepath.Join(programs, "starter"), Worker: filepath.Join(programs, "worker"), Temporal: temporal, Progress: out, Serve: true,
 		Setup: func(ctx context.Context, s *stack.Stack) error {
 			if err := s.WriteConfig(); err != nil {
 				return err
@@ -111,8 +111,10 @@ func install(t *testing.T) *installation {
 
 // setup does what 'starter setup' does.
 func (i *installation) setup(ctx context.Context, c config.Config, s *stack.Stack) error {
-	if _, err := config.MakeKey(c.Audit.KeyFile); err != nil {
-		return err
+	for _, file := range []string{c.Audit.KeyFile, c.Serve.FormKeyFile} {
+		if _, err := config.MakeKey(file); err != nil {
+			return err
+		}
 	}
 	store, err := identitymanager.Configured(ctx, c)
 	if err != nil {
@@ -208,7 +210,7 @@ func (oddHeader) ExtractToWorkflow(ctx workflow.Context, _ workflow.HeaderReader
 // wait.
 type prometheus struct{ address string }
 
-func startPrometheus(t *testing.T, target string) prometheus {
+func startPrometheus(t *testing.T, worker, serve string) prometheus {
 	t.Helper()
 	path := program(t, "prometheus")
 	dir := t.TempDir()
@@ -218,7 +220,7 @@ func startPrometheus(t *testing.T, target string) prometheus {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "alerts.yaml"), rules, 0o600))
 	settings, err := os.ReadFile("prometheus/prometheus.yaml")
 	require.NoError(t, err)
-	text := strings.NewReplacer("127.0.0.1:8081", target, "15s", "2s").Replace(string(settings))
+	text := strings.NewReplacer("127.0.0.1:8081", worker, "127.0.0.1:8084", serve, "15s", "2s").Replace(string(settings))
 	file := filepath.Join(dir, "prometheus.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -238,9 +240,9 @@ func startPrometheus(t *testing.T, target string) prometheus {
 		}
 	})
 	require.Eventually(t, func() bool {
-		series, err := p.query(t, `up{job="mobileid"} == 1`)
-		return err == nil && series > 0
-	}, limit, 200*time.Millisecond, "Prometheus scrapes the worker")
+		series, err := p.query(t, `up == 1`)
+		return err == nil && series == 2
+	}, limit, 200*time.Millisecond, "Prometheus scrapes the worker and Self-Service")
 	return p
 }
 
@@ -312,12 +314,13 @@ var metricName = regexp.MustCompile(`\b(?:mobileid|temporal|process)_[a-z_]+\b|\
 
 // Real programs, with locks in every way that counts: one done, one that waits for
 // Next, one whose CA is down, one that needs an operator. Debian's Prometheus scrapes
-// the worker, and evaluates every query and rule.
+// the worker and Self-Service, and evaluates every query and rule.
 func TestLiveInstallation(t *testing.T) {
 	program(t, "prometheus")
 	i := install(t)
-	p := startPrometheus(t, i.Stack.HealthAddress)
+	p := startPrometheus(t, i.Stack.HealthAddress, i.Stack.MetricsAddress)
 
+	require.Contains(t, read(t, i.Stack.ServeURL+"/sign-in"), "<form")
 	i.press(t, "mid-1001", "anna")
 	status, err := i.Locks.User("anna").WaitClosed(t.Context(), "mid-1001", nil)
 	require.NoError(t, err)
@@ -428,26 +431,36 @@ func checkTrace(t *testing.T, i *installation) {
 }
 
 func checkMetrics(t *testing.T, i *installation) {
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+i.Stack.HealthAddress+"/metrics", nil)
-	require.NoError(t, err)
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(t, err)
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	for _, name := range []string{"anna", "bert", "carl", "mid-1", "mid-2"} {
-		require.NotContains(t, string(text), name)
-	}
 	var ours bytes.Buffer
-	for _, line := range strings.SplitAfter(string(text), "\n") {
-		if strings.Contains(line, "mobileid_") {
-			ours.WriteString(line)
+	for _, address := range []string{i.Stack.HealthAddress, i.Stack.MetricsAddress} {
+		text := read(t, "http://"+address+"/metrics")
+		for _, name := range []string{"anna", "bert", "carl", "mid-1", "mid-2"} {
+			require.NotContains(t, text, name)
+		}
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, "mobileid_") {
+				ours.WriteString(line)
+			}
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), program(t, "promtool"), "check", "metrics")
 	cmd.Stdin = &ours
 	output, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", output)
+}
+
+// read is what an address answers.
+func read(t *testing.T, address string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, response.StatusCode, "%s", text)
+	return string(text)
 }
 
 func checkLog(t *testing.T, i *installation) {
