@@ -167,7 +167,7 @@ func (a *Applicant) send(ctx context.Context, name string, answer any) error {
 
 // Status tells where the Get stands. A process that was refused ends with the
 // refusal as the error.
-func (a *Applicant) Status(ctx context.Context) (GetStatus, error) { return a.query(ctx, "") }
+func (a *Applicant) Status(ctx context.Context) (GetStatus, error) { return a.Look().Status(ctx) }
 
 // Running reports whether a Get of the user is open. It needs no worker.
 func (a *Applicant) Running(ctx context.Context) (bool, error) {
@@ -207,8 +207,9 @@ func (a *Applicant) query(ctx context.Context, runID string) (GetStatus, error) 
 // with every status it sees on the way. While no worker answers it keeps waiting.
 func (a *Applicant) Wait(ctx context.Context, progress func(GetStatus), done func(GetStatus) bool) (GetStatus, error) {
 	pause := firstPoll
+	look := a.Look()
 	for {
-		status, err := a.Status(ctx)
+		status, err := look.Status(ctx)
 		if err != nil && !errors.Is(err, ErrNoWorker) {
 			return GetStatus{}, err
 		}

@@ -6,59 +6,99 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
 	"mobileid"
 	"mobileid/workflows"
 )
 
-// askAgain is how old an answer of the process may become although nothing has happened.
-const askAgain = time.Minute
+// How old an answer of a process may become although nothing has happened. Who gets a
+// mobile ID sits before the page with a phone.
+const (
+	askLockAgain = time.Minute
+	askGetAgain  = 10 * time.Second
+)
 
-// Look looks at one lock again and again. To ask the process is a task of a worker, and
-// what it answers follows from its history; so it is asked again only if that has grown,
-// if something waits for a worker (there may be none any more), or if it was not asked
-// for a minute. Steps are always those of now. It is for one goroutine.
-type Look struct {
-	caller   *Caller
-	mobileID string
+// look looks at one process again and again. To ask it is a task of a worker, and what it
+// answers follows from its history; so it is asked again only if that has grown, if an
+// activity waits for a worker (there may be none any more), or if the answer is old.
+type look[S any] struct {
+	temporal   client.Client
+	failures   converter.FailureConverter
+	workflowID string
+	again      time.Duration
+	ask        func(ctx context.Context, runID string) (S, error)
 
 	asked  time.Time // zero: there is no answer
 	runID  string    // of which the answer is
 	events int64     // of its history, before it was asked
-	answer Status
+	answer S
+}
+
+// status returns what the process has answered, and its description of now.
+func (l *look[S]) status(ctx context.Context) (status S, description *workflowservice.DescribeWorkflowExecutionResponse, err error) {
+	asking, cancel := context.WithTimeout(ctx, acceptWait)
+	defer cancel()
+	description, err = l.temporal.DescribeWorkflowExecution(asking, l.workflowID, "")
+	switch {
+	case unanswered(ctx, err):
+		return status, nil, ErrNoWorker
+	case gone(err):
+		return status, nil, mobileid.NotFound()
+	case err != nil:
+		return status, nil, asRefusal(err, l.failures)
+	}
+	info, now := description.GetWorkflowExecutionInfo(), time.Now()
+	runID, events := info.GetExecution().GetRunId(), info.GetHistoryLength()
+	if l.runID == runID && l.events == events && now.Sub(l.asked) <= l.again && !waitsForWorker(description, now) {
+		return l.answer, description, nil
+	}
+	l.asked = time.Time{}
+	if l.answer, err = l.ask(ctx, runID); err != nil {
+		return status, nil, err
+	}
+	l.asked, l.runID, l.events = time.Now(), runID, events
+	return l.answer, description, nil
+}
+
+// waitsForWorker reports that an activity is due, and no worker has taken it.
+func waitsForWorker(description *workflowservice.DescribeWorkflowExecutionResponse, now time.Time) bool {
+	for _, a := range description.GetPendingActivities() {
+		next := a.GetNextAttemptScheduleTime()
+		if a.GetState() == enumspb.PENDING_ACTIVITY_STATE_SCHEDULED && (next == nil || !next.AsTime().After(now)) {
+			return true
+		}
+	}
+	return false
+}
+
+// Look looks at one lock again and again, at less cost than Caller.Status: the process is
+// asked only if there may be something new. It is for one goroutine.
+type Look struct {
+	caller   *Caller
+	mobileID string
+	look     look[Status]
 }
 
 // Look makes a Look.
-func (c *Caller) Look(mobileID string) *Look { return &Look{caller: c, mobileID: mobileID} }
+func (c *Caller) Look(mobileID string) *Look {
+	return &Look{caller: c, mobileID: mobileID, look: look[Status]{
+		temporal: c.client.temporal, failures: c.client.failures, workflowID: workflows.LockWorkflowID(mobileID), again: askLockAgain,
+		ask: func(ctx context.Context, runID string) (Status, error) { return c.query(ctx, mobileID, runID) },
+	}}
+}
 
-// Status tells where the lock stands, as Caller.Status does.
+// Status tells where the lock stands, as Caller.Status does. Steps are those of now.
 func (l *Look) Status(ctx context.Context) (Status, error) {
 	if err := mobileid.CheckID("mobileId", l.mobileID); err != nil {
 		return Status{}, err
 	}
-	c := l.caller.client
-	asking, cancel := context.WithTimeout(ctx, acceptWait)
-	defer cancel()
-	description, err := c.temporal.DescribeWorkflowExecution(asking, workflows.LockWorkflowID(l.mobileID), "")
-	switch {
-	case unanswered(ctx, err):
-		return Status{}, ErrNoWorker
-	case gone(err):
-		return Status{}, mobileid.NotFound()
-	case err != nil:
-		return Status{}, asRefusal(err, c.failures)
+	status, description, err := l.look.status(ctx)
+	if err != nil {
+		return Status{}, err
 	}
-	steps := c.steps(description)
-	runID, events := description.GetWorkflowExecutionInfo().GetExecution().GetRunId(), description.GetWorkflowExecutionInfo().GetHistoryLength()
-	if l.runID != runID || l.events != events || time.Since(l.asked) > askAgain || waitForWorker(steps, time.Now()) {
-		l.asked = time.Time{}
-		if l.answer, err = l.caller.query(ctx, l.mobileID, runID); err != nil {
-			return Status{}, err
-		}
-		l.asked, l.runID, l.events = time.Now(), runID, events
-	}
-	status := l.answer
-	status.Steps = steps
+	status.Steps = l.caller.client.steps(description)
 	return status, nil
 }
 
@@ -80,12 +120,18 @@ func (c *Client) steps(description *workflowservice.DescribeWorkflowExecutionRes
 	return steps
 }
 
-// waitForWorker reports that one of the steps is due, and no worker has taken it.
-func waitForWorker(steps []Step, now time.Time) bool {
-	for _, s := range steps {
-		if s.State == enumspb.PENDING_ACTIVITY_STATE_SCHEDULED.String() && !s.NextTry.After(now) {
-			return true
-		}
-	}
-	return false
+// GetLook looks at the Get of one user again and again, at less cost than
+// Applicant.Status: the process is asked only if there may be something new. It is for
+// one goroutine.
+type GetLook struct{ look look[GetStatus] }
+
+// Look makes a GetLook.
+func (a *Applicant) Look() *GetLook {
+	return &GetLook{look[GetStatus]{temporal: a.gets.temporal, failures: a.gets.failures, workflowID: a.id, again: askGetAgain, ask: a.query}}
+}
+
+// Status tells where the Get stands, as Applicant.Status does.
+func (l *GetLook) Status(ctx context.Context) (GetStatus, error) {
+	status, _, err := l.look.status(ctx)
+	return status, err
 }

@@ -115,7 +115,7 @@ func TestLookAsksAgainWhatWasNotAnswered(t *testing.T) {
 	temporal.AssertExpectations(t)
 }
 
-func answer(t *testing.T, status workflows.LockStatus) converter.EncodedValue {
+func answer(t *testing.T, status any) converter.EncodedValue {
 	payloads, err := converter.GetDefaultDataConverter().ToPayloads(status)
 	require.NoError(t, err)
 	return encoded{payloads}
@@ -128,4 +128,34 @@ func (e encoded) HasValue() bool { return true }
 
 func (e encoded) Get(to any) error {
 	return converter.GetDefaultDataConverter().FromPayloads(e.payloads, to)
+}
+
+// A Get is looked at in the same way, and asked again sooner.
+func TestGetLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		temporal := &mocks.Client{}
+		events, asked := int64(12), 0
+		temporal.On("DescribeWorkflowExecution", mock.Anything, mock.Anything, mock.Anything).Return(
+			func(context.Context, string, string) *workflowservice.DescribeWorkflowExecutionResponse {
+				return described("run-1", events)
+			}, nil)
+		temporal.On("QueryWorkflow", mock.Anything, workflows.GetWorkflowID("anna"), "run-1", workflows.StatusQuery, mock.Anything).Return(
+			func(context.Context, string, string, string, ...any) converter.EncodedValue {
+				asked++
+				return answer(t, workflows.GetStatus{Phase: workflows.AwaitingPhone})
+			}, nil)
+		look := NewGets(temporal, "queue", workflows.GetWorkflowID).User("anna", "").Look()
+		for _, step := range []struct {
+			later  time.Duration
+			events int64
+			asked  int
+		}{{0, 12, 1}, {time.Second, 12, 1}, {time.Second, 15, 2}, {9 * time.Second, 15, 2}, {2 * time.Second, 15, 3}} {
+			time.Sleep(step.later)
+			events = step.events
+			status, err := look.Status(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, workflows.AwaitingPhone, status.Phase)
+			require.Equal(t, step.asked, asked)
+		}
+	})
 }

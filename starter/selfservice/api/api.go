@@ -65,6 +65,7 @@ type Desk interface {
 	History(ctx context.Context, userID string) ([]desk.Entry, error)
 
 	Get(ctx context.Context, userID string) (desk.Getting, error)
+	LookAtGet(userID string) func(context.Context) (desk.Getting, error)
 	StartGet(ctx context.Context, userID string) error
 	ConfirmGet(ctx context.Context, userID, requestID string) error
 	NextGet(ctx context.Context, userID, requestID string) error

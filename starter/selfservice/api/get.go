@@ -185,8 +185,9 @@ func (a *API) getEvents(c *call) {
 		c.fail(err)
 		return
 	}
+	look := a.Desk.LookAtGet(c.user())
 	c.stream("get", a.Watch.Steady(), func() (any, bool, error) {
-		g, err := a.Desk.Get(c.ctx(), c.user())
+		g, err := look(c.ctx())
 		view := viewGet(g)
 		return view, view.Finished, err
 	})

@@ -153,6 +153,10 @@ func (o *operatorEngine) RetryLock(ctx context.Context, owner, mobileID string) 
 
 func (e *engine) Get(context.Context, string) (desk.Getting, error) { return e.get, nil }
 
+func (e *engine) LookAtGet(userID string) func(context.Context) (desk.Getting, error) {
+	return func(ctx context.Context) (desk.Getting, error) { return e.Get(ctx, userID) }
+}
+
 func (e *engine) noteGet(what, userID, requestID string) error {
 	e.note("get "+what, userID, desk.LockOrder{RequestID: requestID})
 	return e.err

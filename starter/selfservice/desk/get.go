@@ -61,15 +61,26 @@ func (d *Desk) Live(ctx context.Context, userID string) (*mobileid.MobileID, err
 
 // Get tells where the user's Get mobile ID stands.
 func (d *Desk) Get(ctx context.Context, userID string) (Getting, error) {
+	return d.LookAtGet(userID)(ctx)
+}
+
+// LookAtGet returns what tells Get again and again, to one goroutine, and asks the process
+// only if there may be something new (client.GetLook).
+func (d *Desk) LookAtGet(userID string) func(context.Context) (Getting, error) {
 	if d.Gets == nil {
-		return Getting{}, errNotOffered
+		return func(context.Context) (Getting, error) { return Getting{}, errNotOffered }
 	}
+	applicant := d.Gets.User(userID, "")
+	look := applicant.Look()
+	return func(ctx context.Context) (Getting, error) { return d.getting(ctx, userID, applicant, look) }
+}
+
+func (d *Desk) getting(ctx context.Context, userID string, applicant *client.Applicant, look *client.GetLook) (Getting, error) {
 	asking, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	var g Getting
 	var refusal *mobileid.Refusal
-	applicant := d.Gets.User(userID, "")
-	status, err := applicant.Status(asking)
+	status, err := look.Status(asking)
 	switch {
 	case errors.Is(err, client.ErrNoWorker):
 		// Without a worker it is known whether it runs, and no more.

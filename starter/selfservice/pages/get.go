@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -142,8 +143,8 @@ type getProgressPage struct {
 	Events  string
 }
 
-func (p *Pages) readGet(v *visit) (getProgressPage, error) {
-	g, err := p.Desk.Get(v.ctx(), v.user())
+func (p *Pages) readGet(v *visit, look func(context.Context) (desk.Getting, error)) (getProgressPage, error) {
+	g, err := look(v.ctx())
 	if err != nil {
 		return getProgressPage{}, err
 	}
@@ -215,7 +216,7 @@ func failureWords(kind mobileid.FailureType, phase workflows.Phase) string {
 }
 
 func (p *Pages) getProgress(v *visit) {
-	page, err := p.readGet(v)
+	page, err := p.readGet(v, p.Desk.LookAtGet(v.user()))
 	if err != nil {
 		v.fail(err)
 		return
@@ -234,8 +235,9 @@ func (p *Pages) getProgress(v *visit) {
 func (page *getProgressPage) none() bool { return !page.Unknown && page.WorkflowID == "" }
 
 func (p *Pages) getEvents(v *visit) {
+	look := p.Desk.LookAtGet(v.user())
 	p.stream(v, p.Watch.Steady(), func() (fragment, error) {
-		page, err := p.readGet(v)
+		page, err := p.readGet(v, look)
 		if err != nil {
 			return fragment{}, err
 		}
