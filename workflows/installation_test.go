@@ -86,6 +86,7 @@ type installation struct {
 	locks    *starter.Client
 	worker   sdkworker.Worker
 	wait     time.Duration // proof wait of the CA
+	made     []string      // the mobile IDs that mobileID made
 }
 
 // option changes an installation before its worker starts.
@@ -207,6 +208,7 @@ func (i *installation) mobileID(n int) string {
 		m.Certificates = append(m.Certificates, i.certificate(mobileid.CertificateValid))
 	}
 	require.NoError(i.t, i.store.CreateMobileID(i.t.Context(), m))
+	i.made = append(i.made, id)
 	return id
 }
 

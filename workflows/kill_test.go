@@ -22,7 +22,6 @@ import (
 	"mobileid/activities"
 	"mobileid/activities/ca"
 	"mobileid/activities/ca/devca"
-	"mobileid/activities/ca/devca/devcatest"
 	"mobileid/activities/identitymanager"
 	"mobileid/workflows"
 	"mobileid/workflows/workflowtest"
@@ -178,14 +177,6 @@ func (i *installation) startChildThatPasses(passes int, point string, signal sys
 	return workflowtest.StartChild(i.t, "ready", []string{childVariable + "=" + string(spec)})
 }
 
-// oneCAThatPublishesLater is an installation whose locks take every step, the
-// publication too.
-func oneCAThatPublishesLater(i *installation) {
-	i.wait = time.Minute
-	i.ca = devcatest.Start(i.t, func(o *devca.Options) { o.CRLInterval = time.Second })
-	i.driver.Driver = i.ca.Driver(i.t)
-}
-
 // requireOneOfEach checks that a lock that was cut short left one lock in the
 // audit, and sent one request per certificate.
 func (i *installation) requireOneOfEach(id string) {
@@ -208,7 +199,7 @@ func TestWorkerKilledAtEveryStep(t *testing.T) {
 	for _, point := range points {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
-			i := installStopped(t, oneCAThatPublishesLater)
+			i := installStopped(t, withProofWait(time.Minute), withSlowCRL)
 			id := i.mobileID(2)
 			cmd := i.startChild(point, syscall.SIGKILL)
 			i.start(id, object{"mobileId": id, "userId": "anna", "confirmed": true})
@@ -254,7 +245,7 @@ func TestWorkerStoppedAtEveryStepAndLate(t *testing.T) {
 	for _, point := range points {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
-			i := installStopped(t, oneCAThatPublishesLater)
+			i := installStopped(t, withProofWait(time.Minute), withSlowCRL)
 			id := i.mobileID(2)
 			cmd := i.startChild(point, syscall.SIGSTOP)
 			i.start(id, object{"mobileId": id, "userId": "anna", "confirmed": true})

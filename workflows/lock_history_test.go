@@ -9,8 +9,6 @@ import (
 
 	"mobileid"
 	"mobileid/activities/ca"
-	"mobileid/activities/ca/devca"
-	"mobileid/activities/ca/devca/devcatest"
 	starter "mobileid/starter/client"
 	"mobileid/workflows"
 )
@@ -97,10 +95,26 @@ func TestHistoryBudget(t *testing.T) {
 	}
 }
 
-// withSlowCRL makes a CA whose next CRL is always later than its answer.
+// withSlowCRL has the CA publish a revocation only once Identity Manager knows of it,
+// so that every lock waits for the publication.
 func withSlowCRL(i *installation) {
-	i.ca = devcatest.Start(i.t, func(o *devca.Options) { o.CRLInterval = 1500 * time.Millisecond })
-	i.driver.Driver = i.ca.Driver(i.t)
+	i.ca.PublishWhen(func() bool { return len(i.made) > 0 && i.allRevoked() })
+}
+
+// allRevoked reports that Identity Manager has every certificate as revoked.
+func (i *installation) allRevoked() bool {
+	for _, id := range i.made {
+		m, err := i.store.MobileID(i.t.Context(), id)
+		if err != nil {
+			return false
+		}
+		for _, c := range m.Certificates {
+			if c.State != mobileid.CertificateRevoked {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // When the end states stand, whoever waits is answered; the process goes on

@@ -40,8 +40,9 @@ type CA struct {
 	PublicURL string
 	APIURL    string
 
-	public *httptest.Server
-	faults faults
+	public   *httptest.Server
+	faults   faults
+	withheld withheld
 
 	options           devca.Options
 	publicSite, calls site
@@ -146,6 +147,11 @@ func (c *CA) IssueWith(t testing.TB, commonName string, request devca.IssueReque
 	require.NoError(t, err)
 	return cert, key
 }
+
+// PublishWhen has everybody read the CRL as it is now, until due reports true: a CA's
+// next CRL is then later than its answer, however quick or slow the machine is. It is
+// asked each time somebody reads the CRL.
+func (c *CA) PublishWhen(due func() bool) { c.withheld.until(due, c.Server.Public()) }
 
 // Hold puts a certificate on hold.
 func (c *CA) Hold(t testing.TB, cert *x509.Certificate) {

@@ -24,7 +24,7 @@ func (c *CA) open(t testing.TB) {
 	server, err := devca.Open(c.Dir, c.options)
 	require.NoError(t, err)
 	c.Server = server
-	c.publicSite.set(server.Public())
+	c.publicSite.set(c.withheld.wrap(server.Public()))
 	c.calls.set(server.API())
 }
 
