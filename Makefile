@@ -35,6 +35,9 @@ TESTFLAGS ?=
 PARALLEL  ?= 6
 # The race detector needs cgo, hence a C compiler.
 RACE      ?= $(if $(shell command -v gcc clang cc),-race)
+# AGAIN=yes: up to six failures, none a data race, run once more by themselves, and the summary has both. What
+# waits for real servers beside all the others can be late; nobody should have to run the other thousands again for it.
+AGAIN     ?=
 # Every test event, for whoever wants to count; .ci/run does.
 TESTJSON  ?= $(DEV)/test.json
 # How long each fuzz target runs. Without an end of its own, making an input smaller could take all of it.
@@ -130,7 +133,10 @@ test: $(TEMPORAL) $(BIN)/temporal-server $(BIN)/temporal-sql-tool $(BIN)/tctl $(
 test: $(BIN)/gotestsum $(BIN)/axe.min.js $(BIN)/htmlvalidate ## all tests, on the real parts, with the race detector
 	@mkdir -p $(dir $(TESTJSON))
 	@$(if $(RACE),,echo 'no C compiler: testing without the race detector')
-	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) -- $(RACE) -count=1 -timeout 30m -parallel $(PARALLEL) $(TESTFLAGS) $(PKGS)
+	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) $(if $(AGAIN),$(again)) --packages '$(PKGS)' \
+	  -- $(RACE) -count=1 -timeout 30m -parallel $(PARALLEL) $(TESTFLAGS)
+
+again := --rerun-fails=1 --rerun-fails-max-failures=6 --rerun-fails-run-root-test --rerun-fails-abort-on-data-race
 
 # The histories carry today's date in their names. Older ones stay: they stand for processes that are open somewhere.
 .PHONY: record-histories

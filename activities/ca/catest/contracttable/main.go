@@ -103,6 +103,8 @@ func read(in io.Reader) ([]*column, error) {
 		}
 		switch {
 		case !isCase:
+		case e.Action == "run":
+			delete(c.cases, name) // the last run counts
 		case e.Action == "output" && strings.Contains(e.Output, "not applicable: "):
 			c.cases[name] = "–"
 		case e.Action == "pass" && c.cases[name] == "":
