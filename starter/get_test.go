@@ -99,7 +99,7 @@ func (g *getting) commandLine(ctx context.Context, t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, stdout, _ := g.command(t, "-o", "json", "get", "status", "--user", "bert")
 		return code == exitDone && json.Unmarshal([]byte(stdout), &shown) == nil && shown.Phase == workflows.AwaitingConfirmation
-	}, 30*time.Second, 100*time.Millisecond)
+	}, soon, 100*time.Millisecond)
 	code, stdout, stderr = g.command(t, "audit", "show", shown.MobileID)
 	require.Equal(t, exitDone, code, stderr)
 	require.Contains(t, stdout, "granted")

@@ -38,7 +38,7 @@ import (
 )
 
 // soon is more than anything takes on a machine that has other things to do.
-const soon = time.Minute
+const soon = 2 * time.Minute
 
 // operatorScripts runs the scripts with one of the two programs.
 type operatorScripts struct {

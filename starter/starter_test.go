@@ -299,7 +299,7 @@ func checkCommandLine(t *testing.T) {
 		require.Eventually(t, func() bool {
 			code, stdout, _ := command(t, "list", "--all")
 			return code == exitDone && strings.Contains(stdout, "mid-1003") && strings.Contains(stdout, "locked")
-		}, 30*time.Second, 200*time.Millisecond, "the list lags a moment behind")
+		}, soon, 200*time.Millisecond, "the list lags a moment behind")
 	})
 }
 
@@ -341,7 +341,7 @@ func checkAudit(t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, stdout, _ := command(t, "audit", "show", "mid-1003")
 		return code == exitDone && last.MatchString(stdout)
-	}, 30*time.Second, 100*time.Millisecond, "the lock's last record")
+	}, soon, 100*time.Millisecond, "the lock's last record")
 	code, stdout, stderr = command(t, "audit", "checkpoint")
 	require.Equal(t, exitDone, code, stderr)
 	require.Contains(t, stdout, "Checkpoint 2: ")
@@ -394,7 +394,7 @@ func checkProbes(t *testing.T, address string) {
 		defer response.Body.Close()
 		var state map[string]string
 		return json.NewDecoder(response.Body).Decode(&state) == nil && state["ca devca"] == "ok"
-	}, 30*time.Second, 100*time.Millisecond, "the worker has looked at its CAs")
+	}, soon, 100*time.Millisecond, "the worker has looked at its CAs")
 	for _, path := range []string{"/healthz", "/readyz"} {
 		response, err := http.Get("http://" + address + path) //nolint:noctx // a test's own probe
 		require.NoError(t, err)
@@ -448,11 +448,11 @@ func TestDevcaCommand(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := os.Stat("ca/addresses.json")
 		return err == nil
-	}, 30*time.Second, 20*time.Millisecond)
+	}, soon, 20*time.Millisecond)
 	require.Eventually(t, func() bool {
 		_, err := os.Stat("ca/crl.pem")
 		return err == nil
-	}, 30*time.Second, 20*time.Millisecond)
+	}, soon, 20*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, cmd.Wait())
 }
@@ -483,13 +483,13 @@ func checkGracefulStop(t *testing.T, d *demo.Demo) {
 	require.Eventually(t, func() bool {
 		status, err := bert.Status(t.Context(), "mid-1002")
 		return err == nil && len(status.Steps) == 1 && status.Steps[0].State == "Started"
-	}, 30*time.Second, 20*time.Millisecond, "the revocation is under way")
+	}, soon, 20*time.Millisecond, "the revocation is under way")
 
 	require.NoError(t, worker.Signal(syscall.SIGTERM))
 	require.Eventually(t, func() bool {
 		log, err := os.ReadFile(".dev/log/worker.log")
 		return err == nil && strings.Contains(string(log), "Stopping: running activities may end")
-	}, 30*time.Second, 20*time.Millisecond)
+	}, soon, 20*time.Millisecond)
 	require.NoError(t, ca.Signal(syscall.SIGCONT))
 	select {
 	case <-d.Stack.Ended("worker"):
@@ -588,7 +588,7 @@ func TestWorkerInTheZoneOfACA(t *testing.T) {
 		require.Eventually(t, func() bool {
 			status, err := anna.Status(ctx, "mid-1001")
 			return err == nil && len(status.Steps) == 1 && status.Steps[0].State == "Scheduled" && !status.Revoked
-		}, 30*time.Second, 50*time.Millisecond, "nobody serves the CA yet")
+		}, soon, 50*time.Millisecond, "nobody serves the CA yet")
 
 		ca, err := json.Marshal([]map[string]string{{
 			"name": "devca", "driver": "devca", "task_queue": zone, "url": d.Stack.CA.APIURL, "issuer_file": ".dev/ca/ca.pem",

@@ -386,7 +386,7 @@ func TestPostgresDiesAndComesBack(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err = s.Lock(t.Context(), order("mid-1", "run-1"))
 		return err != nil
-	}, 30*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	require.NotErrorIs(t, err, mobileid.ErrMobileIDNotFound)
 	var conflict *mobileid.ConflictError
 	require.NotErrorAs(t, err, &conflict, "an outage is no conflict")

@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	deadline = 30 * time.Second
+	deadline = time.Minute
 	nonce    = "nonce-that-nobody-may-see"
 	apiKey   = "key-that-nobody-may-see"
 	password = "password-that-nobody-may-see"

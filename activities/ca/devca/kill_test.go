@@ -24,7 +24,7 @@ import (
 	"mobileid/activities/ca/devca/devcatest"
 )
 
-const deadline = 30 * time.Second
+const deadline = time.Minute
 
 // child is a CA in a process of its own.
 type child struct {

@@ -18,7 +18,7 @@ import (
 )
 
 // deadline is how long a test waits for what happens in the background.
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // open opens the CA of a folder until the end of the test.
 func open(t testing.TB, dir string, options Options) *Server {

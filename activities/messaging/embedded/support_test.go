@@ -28,7 +28,7 @@ import (
 )
 
 const (
-	deadline = 30 * time.Second
+	deadline = time.Minute
 	moment   = 5 * time.Millisecond
 )
 

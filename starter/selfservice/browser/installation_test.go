@@ -18,7 +18,7 @@ import (
 )
 
 // patience is for what others do, on a machine that does other things, too.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // installation is everything, running.
 type installation struct {
