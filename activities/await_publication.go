@@ -79,7 +79,7 @@ func lookOnce(ctx context.Context, authority *ca.Authority, certificates []mobil
 			seen = append(seen, c)
 			continue
 		}
-		finding, err := authority.Prove(ctx, cert, c.RevokedAt)
+		finding, err := authority.Visible(ctx, cert, c.RevokedAt)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -60,10 +60,10 @@ func observed[T any](ctx context.Context, a *Authority, call Call, do func(conte
 func errorClass(err error) string {
 	var e *Error
 	switch {
-	case errors.As(err, &e):
-		return string(e.Kind)
 	case errors.Is(err, context.Canceled):
 		return ClassCanceled
+	case errors.As(err, &e):
+		return string(e.Kind)
 	}
 	return string(Ambiguous)
 }

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"mobileid"
 )
+
+// crlGrace is how long a revocation that is proven waits for the CRL to show it, too.
+const crlGrace = time.Second
 
 // errNoSource: for example an expired certificate of a CA that has only a CRL.
 var errNoSource = errors.New("no source can tell the status of the certificate")
@@ -45,11 +49,18 @@ type testimony struct {
 	err      error
 }
 
+// revoked reports that the source lists the certificate as revoked for good.
+func (t testimony) revoked() bool { return t.err == nil && t.evidence.Status == mobileid.StatusRevoked }
+
 // Prove asks every source about a certificate at the same time: the CA's own
 // status, OCSP, and the CRL, except that the CRL is not asked about an expired
 // certificate, which it need not list (contract rule 9; RFC 5280 section 3.3). A
 // source that fails does not spoil the others, and one signed answer proves a
 // revocation for good.
+//
+// The CRL of a revocation that the others prove is waited for a second at most: it
+// can add nothing to the proof, nor contradict it, and people wait for the revocation.
+// Whether everybody can see it, [Authority.Visible] asks.
 //
 // revokedAt is the date of the revocation as far as it is known from elsewhere,
 // for example the CA's answer to the request; zero if it is not.
@@ -63,7 +74,17 @@ type testimony struct {
 //   - the failure of the sources, if the CA's own status cannot be read now, or
 //     if none of them answered.
 func (a *Authority) Prove(ctx context.Context, cert Certificate, revokedAt time.Time) (Finding, error) {
-	said := a.ask(ctx, cert)
+	return a.prove(ctx, cert, revokedAt, crlGrace)
+}
+
+// Visible is Prove, and waits for every public source as long as the request time-out
+// allows.
+func (a *Authority) Visible(ctx context.Context, cert Certificate, revokedAt time.Time) (Finding, error) {
+	return a.prove(ctx, cert, revokedAt, a.requestTimeout())
+}
+
+func (a *Authority) prove(ctx context.Context, cert Certificate, revokedAt time.Time, crlGrace time.Duration) (Finding, error) {
+	said := a.ask(ctx, cert, crlGrace)
 	now := a.clock()
 	finding := a.weigh(said, cert, now)
 	if finding.Revoked && !finding.RevokedAt.IsZero() {
@@ -101,13 +122,15 @@ func (c Certificate) expired(now time.Time) bool {
 	return !c.NotAfter.IsZero() && now.After(c.NotAfter)
 }
 
-// ask asks the sources, each within the request time-out.
-func (a *Authority) ask(ctx context.Context, cert Certificate) []testimony {
-	type question struct {
-		source mobileid.ProofSource
-		call   Call
-		check  func(context.Context, Certificate) (Evidence, error)
-	}
+// question is what one source is asked.
+type question struct {
+	source mobileid.ProofSource
+	call   Call
+	check  func(context.Context, Certificate) (Evidence, error)
+}
+
+// questions are those about a certificate, that about the CRL last.
+func (a *Authority) questions(cert Certificate) []question {
 	var questions []question
 	if a.Driver != nil && a.Driver.Capabilities().HasStatus {
 		questions = append(questions, question{mobileid.ProofFromCA, CallStatus, a.Driver.Status})
@@ -118,27 +141,48 @@ func (a *Authority) ask(ctx context.Context, cert Certificate) []testimony {
 	if a.CRL != nil && !cert.expired(a.clock()) {
 		questions = append(questions, question{mobileid.ProofFromCRL, CallCRL, a.CRL.Check})
 	}
+	return questions
+}
+
+// ask asks the sources, each within the request time-out, and the CRL within crlGrace
+// once the others prove a revocation.
+func (a *Authority) ask(ctx context.Context, cert Certificate, crlGrace time.Duration) []testimony {
+	questions := a.questions(cert)
 	said := make([]testimony, len(questions))
-	var group sync.WaitGroup
+	forCRL, forget := context.WithCancel(ctx)
+	defer forget()
+	var others, crl sync.WaitGroup
+	before := 0 // the CRL
 	for i, q := range questions {
-		group.Go(func() {
-			if q.source == mobileid.ProofFromCA {
-				if err := a.turn(ctx); err != nil {
-					said[i] = testimony{source: q.source, err: err}
-					return
-				}
-			}
-			ctx, cancel := context.WithTimeout(ctx, a.requestTimeout())
-			defer cancel()
-			evidence, err := observed(ctx, a, q.call, func(ctx context.Context) (Evidence, error) { return q.check(ctx, cert) }, statusClass)
-			if err == nil {
-				evidence, err = read(q.source, evidence)
-			}
-			said[i] = testimony{q.source, evidence, err}
-		})
+		if q.source == mobileid.ProofFromCRL {
+			crl.Go(func() { said[i] = a.put(forCRL, q, cert) })
+			continue
+		}
+		before++
+		others.Go(func() { said[i] = a.put(ctx, q, cert) })
 	}
-	group.Wait()
+	others.Wait()
+	if crlGrace < a.requestTimeout() && slices.ContainsFunc(said[:before], testimony.revoked) {
+		defer time.AfterFunc(crlGrace, forget).Stop()
+	}
+	crl.Wait()
 	return said
+}
+
+// put puts a question to its source.
+func (a *Authority) put(ctx context.Context, q question, cert Certificate) testimony {
+	if q.source == mobileid.ProofFromCA {
+		if err := a.turn(ctx); err != nil {
+			return testimony{source: q.source, err: err}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.requestTimeout())
+	defer cancel()
+	evidence, err := observed(ctx, a, q.call, func(ctx context.Context) (Evidence, error) { return q.check(ctx, cert) }, statusClass)
+	if err == nil {
+		evidence, err = read(q.source, evidence)
+	}
+	return testimony{q.source, evidence, err}
 }
 
 // read takes the words of a source for what they amount to: a revocation for a
@@ -173,9 +217,8 @@ func (a *Authority) weigh(said []testimony, cert Certificate, now time.Time) Fin
 	f := Finding{Status: mobileid.StatusUnknown}
 	visible := a.Publishes(cert)
 	for _, t := range said {
-		revoked := t.err == nil && t.evidence.Status == mobileid.StatusRevoked
 		if t.source != mobileid.ProofFromCA {
-			visible = visible && revoked
+			visible = visible && t.revoked()
 		}
 		if t.err != nil {
 			f.Failures = append(f.Failures, t.err)
@@ -185,7 +228,7 @@ func (a *Authority) weigh(said []testimony, cert Certificate, now time.Time) Fin
 		if gravity[t.evidence.Status] > gravity[f.Status] {
 			f.Status = t.evidence.Status
 		}
-		if !revoked {
+		if !t.revoked() {
 			continue
 		}
 		f.Revoked = true

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -240,3 +241,42 @@ func TestProveWaitsForNoSourceLongerThanTheTimeout(t *testing.T) {
 	require.ErrorIs(t, finding.Failures[0], context.DeadlineExceeded)
 	require.True(t, finding.VisibleAt.IsZero())
 }
+
+// A CRL that does not come keeps nobody waiting for a revocation that the others prove,
+// but whoever asks whether it can be seen.
+func TestProveWaitsASecondForTheCRL(t *testing.T) {
+	revoked, good := says(mobileid.StatusRevoked), says(mobileid.StatusGood)
+	for name, test := range map[string]struct {
+		ocsp  Evidence
+		prove func(*Authority, context.Context, Certificate, time.Time) (Finding, error)
+		want  time.Duration
+		class string // of the CRL's answer
+	}{
+		"proven":                         {revoked, (*Authority).Prove, time.Second, ClassCanceled},
+		"not proven: the CRL may do":     {good, (*Authority).Prove, 7 * time.Second, string(Ambiguous)},
+		"proven, but can it be seen yet": {revoked, (*Authority).Visible, 7 * time.Second, string(Ambiguous)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			issuer := newCA(t, "CA")
+			synctest.Test(t, func(t *testing.T) {
+				seen := &watcher{}
+				a := &Authority{
+					Name: "ca", Issuer: issuer.cert, Now: clockAt(noon), RequestTimeout: 7 * time.Second,
+					OCSP: source(test.ocsp), CRL: slowCRL{}, Observer: seen,
+				}
+				began := time.Now()
+				finding, err := test.prove(a, t.Context(), userOf(issuer), time.Time{})
+				require.NoError(t, err)
+				require.Equal(t, test.want, time.Since(began))
+				require.Equal(t, test.ocsp.Status == mobileid.StatusRevoked, finding.Revoked)
+				require.True(t, finding.VisibleAt.IsZero())
+				require.Len(t, finding.Failures, 1)
+				require.Contains(t, seen.seen, "ca crl "+test.class)
+			})
+		})
+	}
+}
+
+type slowCRL struct{ slowSource }
+
+func (slowCRL) NextUpdate() time.Time { return time.Time{} }
