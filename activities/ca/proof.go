@@ -58,9 +58,10 @@ func (t testimony) revoked() bool { return t.err == nil && t.evidence.Status == 
 // source that fails does not spoil the others, and one signed answer proves a
 // revocation for good.
 //
-// The CRL of a revocation that the others prove is waited for a second at most: it
-// can add nothing to the proof, nor contradict it, and people wait for the revocation.
-// Whether everybody can see it, [Authority.Visible] asks.
+// The CRL of a revocation that the others prove is waited for a second at most, once it
+// is known when the next one is due: it can add nothing to the proof, nor contradict it,
+// and people wait for the revocation. Whether everybody can see it, [Authority.Visible]
+// asks.
 //
 // revokedAt is the date of the revocation as far as it is known from elsewhere,
 // for example the CA's answer to the request; zero if it is not.
@@ -145,7 +146,8 @@ func (a *Authority) questions(cert Certificate) []question {
 }
 
 // ask asks the sources, each within the request time-out, and the CRL within crlGrace
-// once the others prove a revocation.
+// once the others prove a revocation. [Authority.NextPublication] is known then: it says
+// how long the publication is waited for.
 func (a *Authority) ask(ctx context.Context, cert Certificate, crlGrace time.Duration) []testimony {
 	questions := a.questions(cert)
 	said := make([]testimony, len(questions))
@@ -162,7 +164,8 @@ func (a *Authority) ask(ctx context.Context, cert Certificate, crlGrace time.Dur
 		others.Go(func() { said[i] = a.put(ctx, q, cert) })
 	}
 	others.Wait()
-	if crlGrace < a.requestTimeout() && slices.ContainsFunc(said[:before], testimony.revoked) {
+	hasty := crlGrace < a.requestTimeout() && a.NextPublication().After(a.clock())
+	if hasty && slices.ContainsFunc(said[:before], testimony.revoked) {
 		defer time.AfterFunc(crlGrace, forget).Stop()
 	}
 	crl.Wait()

@@ -248,13 +248,16 @@ func TestProveWaitsASecondForTheCRL(t *testing.T) {
 	revoked, good := says(mobileid.StatusRevoked), says(mobileid.StatusGood)
 	for name, test := range map[string]struct {
 		ocsp  Evidence
+		due   time.Time // the next CRL, as far as it is known
 		prove func(*Authority, context.Context, Certificate, time.Time) (Finding, error)
 		want  time.Duration
 		class string // of the CRL's answer
 	}{
-		"proven":                         {revoked, (*Authority).Prove, time.Second, ClassCanceled},
-		"not proven: the CRL may do":     {good, (*Authority).Prove, 7 * time.Second, string(Ambiguous)},
-		"proven, but can it be seen yet": {revoked, (*Authority).Visible, 7 * time.Second, string(Ambiguous)},
+		"proven":                           {revoked, noon.Add(time.Hour), (*Authority).Prove, time.Second, ClassCanceled},
+		"not proven: the CRL may do":       {good, noon.Add(time.Hour), (*Authority).Prove, 7 * time.Second, string(Ambiguous)},
+		"proven, but can it be seen yet":   {revoked, noon.Add(time.Hour), (*Authority).Visible, 7 * time.Second, string(Ambiguous)},
+		"proven, and no CRL was read yet":  {revoked, time.Time{}, (*Authority).Prove, 7 * time.Second, string(Ambiguous)},
+		"proven, and the next CRL was due": {revoked, noon, (*Authority).Prove, 7 * time.Second, string(Ambiguous)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			issuer := newCA(t, "CA")
@@ -262,7 +265,7 @@ func TestProveWaitsASecondForTheCRL(t *testing.T) {
 				seen := &watcher{}
 				a := &Authority{
 					Name: "ca", Issuer: issuer.cert, Now: clockAt(noon), RequestTimeout: 7 * time.Second,
-					OCSP: source(test.ocsp), CRL: slowCRL{}, Observer: seen,
+					OCSP: source(test.ocsp), CRL: slowCRL{due: test.due}, Observer: seen,
 				}
 				began := time.Now()
 				finding, err := test.prove(a, t.Context(), userOf(issuer), time.Time{})
@@ -277,6 +280,9 @@ func TestProveWaitsASecondForTheCRL(t *testing.T) {
 	}
 }
 
-type slowCRL struct{ slowSource }
+type slowCRL struct {
+	slowSource
+	due time.Time
+}
 
-func (slowCRL) NextUpdate() time.Time { return time.Time{} }
+func (c slowCRL) NextUpdate() time.Time { return c.due }
