@@ -101,6 +101,9 @@ func (p *program) printReconciliation(result workflows.ReconcileResult) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if result.Unlisted > 0 {
+		fmt.Fprintf(p.out, "%d more are not listed: a process is at them, or only an operator can help.\n", result.Unlisted)
+	}
 	if result.More {
 		fmt.Fprintf(p.out, "There are more; the next reconciliation goes on. Looked at %s.\n", result.StartedAt.Format(time.RFC3339))
 	}

@@ -22,7 +22,8 @@ const reconciler = Reconciliation
 const (
 	// reconcilePage is how many are looked up by one step.
 	reconcilePage = 100
-	// reconcileLimit is how many one reconciliation takes on. The next one goes on.
+	// reconcileLimit is for how many one reconciliation starts something, the next one goes
+	// on, and how many it lists beside those.
 	reconcileLimit = 500
 	// defaultMinAge is the age at which what a Get registered counts as left behind: more
 	// than all the time that its waits may take by default.
@@ -44,6 +45,9 @@ type ReconcileResult struct {
 	Findings  []Finding `json:"findings"`
 	// More reports that there is more than one reconciliation takes on.
 	More bool `json:"more,omitempty"`
+	// Unlisted is how many were found beside the findings, because a list has an end.
+	// Nothing was done about them: a process is at them, or only an operator can help.
+	Unlisted int `json:"unlisted,omitempty"`
 	// EndedUnknown reports that locks that have ended after Next were not looked for,
 	// because the search attributes are not registered.
 	EndedUnknown bool `json:"endedUnknown,omitempty"`
@@ -91,6 +95,7 @@ type reconciliation struct {
 	ctx     workflow.Context
 	request ReconcileRequest
 	result  ReconcileResult
+	started int // processes
 }
 
 // lookInIM finds what Identity Manager knows of.
@@ -118,7 +123,7 @@ func (r *reconciliation) lookInIM() error {
 // locked: somebody ended the process before it was, or the store was restored to a
 // time before. Temporal alone knows of both. It needs the search attributes.
 func (r *reconciliation) lookAtEnded() error {
-	if r.result.More {
+	if r.stopped() {
 		return nil
 	}
 	in := activities.FindEndedInput{Query: endedQuery(), LockPrefix: LockWorkflowID(""), Limit: reconcilePage}
@@ -128,7 +133,7 @@ func (r *reconciliation) lookAtEnded() error {
 	}
 	r.result.EndedUnknown = found.Unsearchable
 	if full := r.takeOn(found.Found); !full {
-		r.result.More = found.More
+		r.result.More = r.result.More || found.More
 	}
 	return nil
 }
@@ -136,7 +141,7 @@ func (r *reconciliation) lookAtEnded() error {
 // compareWithCAs finds what is revoked in Identity Manager and not at its CA.
 func (r *reconciliation) compareWithCAs() error {
 	in := activities.CompareRevokedInput{LockPrefix: LockWorkflowID(""), Limit: reconcilePage}
-	for number := 1; !r.result.More; number++ {
+	for number := 1; !r.stopped(); number++ {
 		var found activities.CompareRevokedResult
 		if err := r.find(fmt.Sprintf("compare/%d", number), "Look up what is revoked at its CA", activities.CompareRevokedName, in, &found); err != nil {
 			return err
@@ -162,16 +167,38 @@ func (r *reconciliation) find(id, summary, name string, in, out any) error {
 	return workflow.ExecuteActivity(withReconciliation(r.ctx, id, summary), name, in).Get(r.ctx, out)
 }
 
+// full reports that nothing more can be started.
+func (r *reconciliation) full() bool {
+	return len(r.result.Findings) >= reconcileLimit && r.limited()
+}
+
+// stopped reports that what is left is for the next reconciliation.
+func (r *reconciliation) stopped() bool { return r.result.More && r.limited() }
+
+// limited reports that what is started has come to the limit. What runs already, or waits
+// for an operator, is found each time: were it to count, what comes after so many would
+// never be reached. It counted once, and histories of then are as long as that made them.
+func (r *reconciliation) limited() bool {
+	return r.started >= reconcileLimit ||
+		workflow.GetVersion(r.ctx, "only what is started counts", workflow.DefaultVersion, 1) == workflow.DefaultVersion
+}
+
 // takeOn deals with what was found, and reports that no more can be taken on.
 func (r *reconciliation) takeOn(found []activities.FoundUnfinished) (full bool) {
 	for _, f := range found {
-		if len(r.result.Findings) == reconcileLimit {
+		if r.full() {
 			r.result.More = true
 			return true
 		}
 		finding := Finding{Unfinished: f.Unfinished, Action: ActionRunning}
 		if !f.Running {
 			finding.Action, finding.Why = r.act(f.Unfinished)
+		}
+		if finding.Action == ActionStarted {
+			r.started++
+		} else if len(r.result.Findings)-r.started >= reconcileLimit {
+			r.result.Unlisted++
+			continue
 		}
 		r.result.Findings = append(r.result.Findings, finding)
 	}
