@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -54,8 +55,8 @@ type WarnOverdueResult struct {
 }
 
 const (
-	// overdueAtMost bounds how many locks one look takes in. The oldest come first when
-	// they are told of; the next look goes on.
+	// overdueAtMost bounds of how many locks one look tells at each step. The next look
+	// goes on with those that nobody was told of.
 	overdueAtMost = 5_000
 	// overdueAsked is how many locks of a threshold are asked why they wait: as many as a
 	// mail lists.
@@ -78,65 +79,83 @@ func (a *Activities) WarnOverdue(ctx context.Context, in WarnOverdueInput) (*War
 		return &WarnOverdueResult{Unsearchable: true}, nil
 	}
 	now := time.Now()
-	locks, err := listOverdue(ctx, in, now.Add(-steps[0]))
-	if err != nil {
-		return nil, err
-	}
-	for i := len(steps) - 1; i >= 0; i-- {
-		var passed []mobileid.OverdueLock // this step, and not the next
-		locks = slices.DeleteFunc(locks, func(l mobileid.OverdueLock) bool {
-			late := now.Sub(l.RequestedAt) > steps[i]
-			if late {
-				passed = append(passed, l)
-			}
-			return late
-		})
-		text := steps[i].String()
-		result.Overdue[text] = len(passed)
-		told, err := a.tellOverdue(ctx, in, steps[:i+1], passed)
+	look := overdueLook{WarnOverdueInput: in, temporal: activity.GetClient(ctx), teller: a.Overdue}
+	for i, step := range slices.Backward(steps) {
+		look.before = now.Add(-step)
+		overdue, told, err := look.tell(ctx, steps[:i+1])
 		if err != nil {
 			return nil, translate(err)
 		}
-		result.Told[text] = told
+		result.Overdue[step.String()], result.Told[step.String()] = overdue, told
+		look.after = look.before
 	}
 	return result, nil
 }
 
-// tellOverdue has operators told of locks that have passed the last of the steps.
-func (a *Activities) tellOverdue(ctx context.Context, in WarnOverdueInput, steps []time.Duration, passed []mobileid.OverdueLock) (int, error) {
-	untold, err := a.Overdue.UntoldOverdue(ctx, steps[len(steps)-1], passed)
-	if err != nil || len(untold) == 0 {
-		return 0, err
+// overdueLook is a look at the locks that have passed one step, and not the next.
+type overdueLook struct {
+	WarnOverdueInput
+	temporal client.Client
+	teller   OverdueTeller
+	// Next was before the one, and not before the other unless that is zero.
+	before, after time.Time
+}
+
+// tell has operators told of locks that have passed the last of the steps. It returns how
+// many have, and of how many of them they were told now.
+func (l overdueLook) tell(ctx context.Context, steps []time.Duration) (overdue, told int, err error) {
+	var untold []mobileid.OverdueLock
+	for page, err := range l.pages(ctx) {
+		if err != nil {
+			return 0, 0, err
+		}
+		overdue += len(page)
+		if len(untold) >= overdueAtMost {
+			continue
+		}
+		news, err := l.teller.UntoldOverdue(ctx, steps[len(steps)-1], page)
+		if err != nil {
+			return 0, 0, err
+		}
+		untold = append(untold, news...)
+	}
+	if len(untold) == 0 {
+		return overdue, 0, nil
 	}
 	slices.SortFunc(untold, func(a, b mobileid.OverdueLock) int { return a.RequestedAt.Compare(b.RequestedAt) })
 	for i := range untold[:min(len(untold), overdueAsked)] {
-		untold[i].NeedsOperator = untold[i].Phase == in.NeedsOperator
-		untold[i].Why = whyWaiting(ctx, in, in.LockPrefix+untold[i].MobileID)
+		untold[i].NeedsOperator = untold[i].Phase == l.NeedsOperator
+		untold[i].Why = l.whyWaiting(ctx, l.LockPrefix+untold[i].MobileID)
 	}
-	return a.Overdue.WarnOverdue(ctx, mobileid.OverdueOrder{Thresholds: steps, Locks: untold})
+	told, err = l.teller.WarnOverdue(ctx, mobileid.OverdueOrder{Thresholds: steps, Locks: untold})
+	return overdue, told, err
 }
 
-// listOverdue lists the locks whose Next is before a time.
-func listOverdue(ctx context.Context, in WarnOverdueInput, before time.Time) ([]mobileid.OverdueLock, error) {
-	temporal := activity.GetClient(ctx)
-	request := &workflowservice.ListWorkflowExecutionsRequest{
-		Query: fmt.Sprintf("%s AND %s < '%s'", in.Query, in.RequestedAt, before.UTC().Format(time.RFC3339Nano)),
+// pages lists the locks. Temporal lists them in an order of its own.
+func (l overdueLook) pages(ctx context.Context) iter.Seq2[[]mobileid.OverdueLock, error] {
+	query := fmt.Sprintf("%s AND %s < '%s'", l.Query, l.RequestedAt, l.before.UTC().Format(time.RFC3339Nano))
+	if !l.after.IsZero() {
+		query += fmt.Sprintf(" AND %s >= '%s'", l.RequestedAt, l.after.UTC().Format(time.RFC3339Nano))
 	}
-	var locks []mobileid.OverdueLock
-	for {
-		page, err := temporal.ListWorkflow(ctx, request)
-		if err != nil {
-			return nil, fmt.Errorf("list overdue locks: %w", err)
-		}
-		for _, e := range page.GetExecutions() {
-			if lock, ok := overdueLock(in, e); ok && len(locks) < overdueAtMost {
-				locks = append(locks, lock)
+	return func(yield func([]mobileid.OverdueLock, error) bool) {
+		request := &workflowservice.ListWorkflowExecutionsRequest{Query: query}
+		for {
+			answer, err := l.temporal.ListWorkflow(ctx, request)
+			if err != nil {
+				yield(nil, fmt.Errorf("list overdue locks: %w", err))
+				return
 			}
+			var page []mobileid.OverdueLock
+			for _, e := range answer.GetExecutions() {
+				if lock, ok := overdueLock(l.WarnOverdueInput, e); ok {
+					page = append(page, lock)
+				}
+			}
+			if !yield(page, nil) || len(answer.GetNextPageToken()) == 0 {
+				return
+			}
+			request.NextPageToken = answer.GetNextPageToken()
 		}
-		if len(page.GetNextPageToken()) == 0 || len(locks) == overdueAtMost {
-			return locks, nil
-		}
-		request.NextPageToken = page.GetNextPageToken()
 	}
 }
 
@@ -159,20 +178,19 @@ func overdueLock(in WarnOverdueInput, e *workflowpb.WorkflowExecutionInfo) (lock
 // whyWaiting says what a lock waits for, as far as it can be learned in short time: what
 // an operator should do, or what the step under way last failed with. It is no reason
 // not to tell of the lock that it cannot.
-func whyWaiting(ctx context.Context, in WarnOverdueInput, workflowID string) string {
+func (l overdueLook) whyWaiting(ctx context.Context, workflowID string) string {
 	ctx, cancel := context.WithTimeout(ctx, overdueAskTime)
 	defer cancel()
-	temporal := activity.GetClient(ctx)
 	var status struct {
 		Needs string `json:"needs"`
 	}
-	if answer, err := temporal.QueryWorkflow(ctx, workflowID, "", in.StatusQuery); err == nil {
+	if answer, err := l.temporal.QueryWorkflow(ctx, workflowID, "", l.StatusQuery); err == nil {
 		_ = answer.Get(&status) // the other words do
 	}
 	if status.Needs != "" {
 		return status.Needs
 	}
-	return lastFailure(ctx, temporal, workflowID)
+	return lastFailure(ctx, l.temporal, workflowID)
 }
 
 // lastFailure is what the steps of a process last failed with. Words that are encrypted
