@@ -42,7 +42,7 @@ type get struct {
 	lock         *Execution
 	locking      bool                                   // the locks were started
 	joined       []func(workflow.Context) (bool, error) // those that ran already, to be started again
-	lockRefusal  *mobileid.Refusal                      // why one of them was refused
+	notLocked    string                                 // why one of them has ended with nothing locked
 	mobileID     string
 	certificates []mobileid.CertificateResult
 	made         activities.MadeKeys

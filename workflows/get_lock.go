@@ -50,7 +50,7 @@ func (g *get) awaitNoneLive() error {
 	err := g.perform(g.ctx, step{
 		id: "await-none-live", summary: "Wait until the old mobile ID is locked and revoked", options: withIdentityManager,
 		name: activities.AwaitNoneLiveName, input: activities.AwaitNoneLiveInput{UserID: g.request.UserID},
-		unless: func() bool { return g.given() != nil || g.lockRefusal != nil },
+		unless: func() bool { return g.given() != nil || g.notLocked != "" },
 	}, nil)
 	switch {
 	case !errors.Is(err, errAborted):
@@ -58,7 +58,7 @@ func (g *get) awaitNoneLive() error {
 	case g.given() != nil:
 		return g.given()
 	}
-	return &mobileid.Failure{Type: mobileid.FailureMobileIDActive, Message: "the old mobile ID could not be locked: " + g.lockRefusal.Message}
+	return &mobileid.Failure{Type: mobileid.FailureMobileIDActive, Message: "the old mobile ID could not be locked: " + g.notLocked}
 }
 
 // startLocks starts the locks of the active mobile IDs that stand in the way, or
@@ -141,13 +141,22 @@ func (g *get) startLock(ctx workflow.Context, mobileID string) (joined bool, err
 	return false, err
 }
 
-// watchLock notes that a lock was refused: waiting for its end would be for nothing.
-// One that found the mobile ID locked already is as good as any.
+// watchLock notes why a lock has ended with nothing locked: waiting for its end would be
+// for nothing. One that found the mobile ID locked already is as good as any.
 func (g *get) watchLock(ctx workflow.Context, child workflow.ChildWorkflowFuture) {
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		refusal := asRefusal(child.Get(ctx, nil))
-		if refusal != nil && refusal.Type != mobileid.TypeMobileIDNotActive {
-			g.lockRefusal = refusal
+		var result LockResult
+		err := child.Get(ctx, &result)
+		refusal := asRefusal(err)
+		switch {
+		case refusal != nil && refusal.Type != mobileid.TypeMobileIDNotActive:
+			g.notLocked = refusal.Message
+		case refusal == nil && (temporal.IsCanceledError(err) || err == nil && result.Outcome != OutcomeLocked):
+			// Somebody cancelled it before its Next counted. Gets that did not look at that
+			// go on waiting.
+			if workflow.GetVersion(ctx, "a lock can be cancelled", workflow.DefaultVersion, 1) != workflow.DefaultVersion {
+				g.notLocked = "its lock was cancelled"
+			}
 		}
 	})
 }

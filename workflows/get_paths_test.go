@@ -256,6 +256,23 @@ func getPaths() []getPath {
 			g.signal(workflows.Next)
 		}},
 
+		{name: "get-lock-cancelled", keeps: true, end: givenUp(mobileid.EventRefused, endsFailed(mobileid.FailureMobileIDActive)), play: func(g *getInstallation) {
+			old := g.old()
+			g.begin()
+			_, err := g.applicant().LockFirst(g.t.Context())
+			require.NoError(g.t, err)
+			// Until its validation is through, the Next of a lock does not count.
+			g.im.gate(func(_ context.Context, method string) error {
+				if method == "MobileID" {
+					return errGated
+				}
+				return nil
+			})
+			g.signal(workflows.Next)
+			g.pending(activities.AwaitNoneLiveName, 1)
+			require.NoError(g.t, g.temporal.SignalWorkflow(g.t.Context(), workflows.LockWorkflowID(old), "", workflows.Cancel, nil))
+		}},
+
 		{name: "get-cancelled-while-locking", play: func(g *getInstallation) {
 			old := g.old()
 			g.driver.gate(unavailable)
