@@ -134,7 +134,7 @@ test: $(BIN)/gotestsum $(BIN)/axe.min.js $(BIN)/htmlvalidate ## all tests, on th
 	@mkdir -p $(dir $(TESTJSON))
 	@$(if $(RACE),,echo 'no C compiler: testing without the race detector')
 	@$(BIN)/gotestsum --format pkgname --jsonfile $(TESTJSON) $(if $(AGAIN),$(again)) --packages '$(PKGS)' \
-	  -- $(RACE) -count=1 -timeout 30m -parallel $(PARALLEL) $(TESTFLAGS)
+	  -- $(RACE) -count=1 -timeout 60m -parallel $(PARALLEL) $(TESTFLAGS)
 
 again := --rerun-fails=1 --rerun-fails-max-failures=6 --rerun-fails-run-root-test --rerun-fails-abort-on-data-race
 
