@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -25,7 +26,7 @@ func (p *program) restoreCommand() *cobra.Command {
 		Short: "Set Identity Manager's store back to a backup, and lock again what was locked since",
 		Long: `Restore puts a backup in the place of Identity Manager's store, whole or not at all:
 
-  PostgreSQL  an archive that 'pg_dump --format=custom' has made; needs pg_restore
+  PostgreSQL  an archive that 'pg_dump --format=custom' has made; needs pg_restore and psql
   SQLite      a copy that 'sqlite3 im.db ".backup FILE"' has made
 
 Then it brings the schema to the version of this program, verifies the audit, and has
@@ -90,12 +91,17 @@ func (p *program) verifyRestored(ctx context.Context, c config.Config) (whole, e
 	return nil, err
 }
 
-// restorePostgres runs pg_restore, in one transaction: programs that use the database
-// see it as it was before, or as it is after.
+// restorePostgres puts an archive in the place of the store, in one transaction: programs
+// that use the database see it as it was before, or as it is after. What is there goes
+// first, since the backup may be older than some of its tables.
 func restorePostgres(ctx context.Context, dsn, file string) error {
-	program, err := exec.LookPath("pg_restore")
-	if err != nil {
-		return fmt.Errorf("it needs PostgreSQL's client programs: %w", err)
+	programs := map[string]string{"pg_restore": "", "psql": ""}
+	for name := range programs {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			return fmt.Errorf("it needs PostgreSQL's client programs: %w", err)
+		}
+		programs[name] = path
 	}
 	address, err := url.Parse(dsn)
 	if err != nil {
@@ -107,15 +113,53 @@ func restorePostgres(ctx context.Context, dsn, file string) error {
 		address.User = url.User(address.User.Username())
 		env = append(env, "PGPASSWORD="+password)
 	}
-	cmd := exec.CommandContext(ctx, program, "--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error", //nolint:gosec // the operator's own file
-		"--dbname="+address.String(), "--", file)
-	cmd.Env = env
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	psql := exec.CommandContext(ctx, programs["psql"], "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname="+address.String()) //nolint:gosec // the path is that of psql
+	psql.Env = env
 	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Run(); err != nil {
+	psql.Stderr = &said
+	script, err := psql.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := psql.Start(); err != nil {
+		return err
+	}
+	readErr := writeRestore(ctx, script, programs["pg_restore"], file)
+	_ = script.Close() // without COMMIT nothing has happened
+	err = psql.Wait()
+	// What psql says is why it no longer reads.
+	if err != nil {
+		return fmt.Errorf("psql: %w: %s", err, strings.TrimSpace(said.String()))
+	}
+	return readErr
+}
+
+// oursOrNothing ends the transaction if the archive was that of something else.
+const oursOrNothing = `
+DO $$ BEGIN
+  IF EXISTS (SELECT FROM unnest(ARRAY['users', 'mobile_ids', 'certificates', 'audit', 'audit_heads']) ours
+             WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE tablename = ours)) THEN
+    RAISE 'it is no store of Identity Manager';
+  END IF;
+END $$;
+`
+
+// writeRestore writes the transaction that restores an archive. It ends with COMMIT if the
+// archive could be read to its end, and only then.
+func writeRestore(ctx context.Context, script io.Writer, pgRestore, file string) error {
+	if _, err := io.WriteString(script, "BEGIN;\n"+identitymanager.DropOnPostgres()); err != nil {
+		return err
+	}
+	read := exec.CommandContext(ctx, pgRestore, "--clean", "--if-exists", "--no-owner", "--no-privileges", "--exit-on-error", "--file=-", "--", file) //nolint:gosec // the operator's own file
+	var said bytes.Buffer
+	read.Stdout, read.Stderr = script, &said
+	if err := read.Run(); err != nil {
 		return fmt.Errorf("pg_restore: %w: %s", err, strings.TrimSpace(said.String()))
 	}
-	return nil
+	_, err := io.WriteString(script, oursOrNothing+"COMMIT;\n")
+	return err
 }
 
 // restoreSQLite copies the pages of a backup over those of the store, by SQLite's own

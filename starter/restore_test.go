@@ -3,15 +3,20 @@ package main
 import (
 	"bytes"
 	"database/sql"
+	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/pressly/goose/v3"
 	"github.com/stretchr/testify/require"
 
 	"mobileid"
 	"mobileid/activities/identitymanager"
+	"mobileid/activities/identitymanager/postgrestest"
 )
 
 // sqliteStore opens a new store in a file.
@@ -89,4 +94,86 @@ func TestRestoreSQLiteRefuses(t *testing.T) {
 	}
 	require.Error(t, restoreSQLite(t.Context(), path, filepath.Join(dir, "nowhere.db")))
 	require.NoFileExists(t, filepath.Join(dir, "nowhere.db"))
+}
+
+// A backup may be of any version before this one, as that from before a new build is.
+func TestRestorePostgres(t *testing.T) {
+	server := postgrestest.Start(t)
+	files := os.DirFS(filepath.Join("..", "activities", "identitymanager", "migrations", "postgres"))
+	versions, err := fs.Glob(files, "*.sql")
+	require.NoError(t, err)
+	for version := 1; version <= len(versions); version++ {
+		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
+			old := server.NewDatabase(t)
+			db := openPostgres(t, old)
+			provider, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName("schema_version"))
+			require.NoError(t, err)
+			_, err = provider.UpTo(t.Context(), int64(version))
+			require.NoError(t, err)
+			_, err = db.ExecContext(t.Context(), `INSERT INTO users (id, name, email, active, created_at) VALUES ('anna', 'Anna', '', true, now())`)
+			require.NoError(t, err)
+			backup := dumpPostgres(t, old)
+
+			dsn := server.NewDatabase(t)
+			store := postgresStore(t, dsn)
+			require.NoError(t, store.PutUser(t.Context(), mobileid.User{ID: "bert", Active: true}, ""))
+			db = openPostgres(t, dsn)
+			_, err = db.ExecContext(t.Context(), `CREATE TABLE of_others (x int)`)
+			require.NoError(t, err)
+			for range 2 {
+				require.NoError(t, restorePostgres(t.Context(), dsn, backup))
+				store = postgresStore(t, dsn)
+				_, err = store.User(t.Context(), "anna")
+				require.NoError(t, err)
+				_, err = store.User(t.Context(), "bert")
+				require.ErrorIs(t, err, identitymanager.ErrUserNotFound)
+			}
+			_, err = db.ExecContext(t.Context(), `SELECT x FROM of_others`)
+			require.NoError(t, err, "what is not ours stays")
+		})
+	}
+	t.Run("what is no whole archive changes nothing", func(t *testing.T) {
+		dsn := server.NewDatabase(t)
+		store := postgresStore(t, dsn)
+		require.NoError(t, store.PutUser(t.Context(), mobileid.User{ID: "anna", Active: true}, ""))
+		backup := dumpPostgres(t, dsn)
+		whole, err := os.ReadFile(backup)
+		require.NoError(t, err)
+		another := dumpPostgres(t, server.NewDatabase(t))
+		cut := filepath.Join(t.TempDir(), "cut.dump")
+		for _, length := range []int{0, 10, len(whole) / 2, len(whole) - 10} {
+			require.NoError(t, os.WriteFile(cut, whole[:length], 0o600))
+			require.Error(t, restorePostgres(t.Context(), dsn, cut), length)
+			_, err = store.User(t.Context(), "anna")
+			require.NoError(t, err)
+		}
+		require.ErrorContains(t, restorePostgres(t.Context(), dsn, another), "no store of Identity Manager")
+		_, err = store.User(t.Context(), "anna")
+		require.NoError(t, err)
+	})
+}
+
+func openPostgres(t *testing.T, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
+}
+
+func postgresStore(t *testing.T, dsn string) *identitymanager.Store {
+	t.Helper()
+	store, err := identitymanager.Open(t.Context(), identitymanager.Options{Driver: identitymanager.Postgres, DSN: dsn, AuditKey: bytes.Repeat([]byte("k"), 32)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	require.NoError(t, store.Migrate(t.Context()))
+	return store
+}
+
+func dumpPostgres(t *testing.T, dsn string) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "im.dump")
+	output, err := exec.CommandContext(t.Context(), "pg_dump", "--format=custom", "--file="+file, "--dbname="+dsn).CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	return file
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -24,6 +25,27 @@ const (
 	migrationLock      = 0x6d6f62696c656964 // "mobileid"
 	migrationLockTries = 300
 )
+
+// made is what a migration makes on PostgreSQL; all else goes with the tables.
+var made = regexp.MustCompile(`(?m)^CREATE (TABLE|FUNCTION) (\w+)`)
+
+// DropOnPostgres is SQL that takes away the schema of every version up to that of this
+// program, whichever is there, with all data: for a backup that takes its place. Nothing
+// else in the database is touched.
+func DropOnPostgres() string {
+	drop := "DROP TABLE IF EXISTS " + schemaTable + " CASCADE;\n"
+	_ = fs.WalkDir(migrations, "migrations/"+Postgres, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := migrations.ReadFile(path)
+		for _, object := range made.FindAllSubmatch(text, -1) {
+			drop += fmt.Sprintf("DROP %s IF EXISTS %s CASCADE;\n", object[1], object[2])
+		}
+		return err
+	}) // embedded files can be read
+	return drop
+}
 
 // SchemaError reports a schema that is missing or too old for this program.
 type SchemaError struct {
