@@ -87,7 +87,7 @@ func AdmitLock(m MobileID, userID string, operator, resume bool) error {
 		return NotActive(m.State)
 	}
 	if resume {
-		return InvalidRequest("resume", "is for a mobile ID that is locked already")
+		return NotLocked()
 	}
 	return nil
 }

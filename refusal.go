@@ -66,6 +66,11 @@ func NotActive(state State) *Refusal {
 	return &Refusal{Type: TypeMobileIDNotActive, State: state, Message: message}
 }
 
+// NotLocked refuses to resume what is not locked: to resume is never to press Next.
+func NotLocked() *Refusal {
+	return InvalidRequest("resume", "is for a mobile ID that is locked already")
+}
+
 // AlreadyActive refuses a new mobile ID while an old one can be used.
 func AlreadyActive() *Refusal {
 	return &Refusal{Type: TypeMobileIDActive, Message: "the user has an active mobile ID: lock it first, or keep it"}

@@ -80,7 +80,7 @@ With --by an operator locks the mobile ID of --user.
 	cmd.Flags().StringVar(&reason, "reason", "", "RFC 5280 reason (default: the configured one)")
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "return when the mobile ID is locked; its certificates follow")
 	cmd.Flags().BoolVar(&options.ThenGet, "then-get", false, "go on to Get mobile ID, for which a grant is written: 'starter get' shows the code")
-	cmd.Flags().BoolVar(&options.Resume, "resume", false, "check every certificate of a locked mobile ID at its CA again")
+	cmd.Flags().BoolVar(&options.Resume, "resume", false, "check every certificate of a locked mobile ID at its CA again; presses nothing: a lock that waits for Next is refused")
 	return cmd
 }
 

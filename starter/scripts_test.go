@@ -205,6 +205,7 @@ func (s *operatorScripts) test(t *testing.T) {
 		{"locked", s.testLocked},
 		{"refused", s.testRefused},
 		{"joins the user's lock", s.testJoinsTheUsers},
+		{"resume presses nothing", s.testResumePressesNothing},
 		{"the user joins the operator's", s.testUserJoins},
 		{"next", s.testNext},
 		{"terminated", s.testTerminated},
@@ -426,6 +427,37 @@ func (s *operatorScripts) testJoinsTheUsers(t *testing.T) {
 	status, err := s.d.Locks.User("bert").Status(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, mobileid.PrivilegeWithdrawn, status.Certificates[0].ReasonAtCA, "the reason went with Next")
+}
+
+// To resume is to look again, never to press Next: no lock that waits for that is taken
+// for a locked mobile ID.
+func (s *operatorScripts) testResumePressesNothing(t *testing.T) {
+	id := s.mobileID(t, "bert", 1)
+	const says = `refused (InvalidRequest): "resume" is for a mobile ID that is locked already`
+	refused := func(t *testing.T) {
+		for _, options := range [][]string{nil, {"--yes"}} {
+			code, stdout, stderr := s.run(t, "lock", append([]string{id, "--owner", "bert", "--resume"}, options...)...)
+			require.Equal(t, exitRefused, code, stdout+stderr)
+			require.Empty(t, stdout)
+			require.Contains(t, stderr, says)
+			code, _, stderr = command(t, append([]string{"lock", id, "--user", "bert", "--by", "olof", "--resume"}, options...)...)
+			require.Equal(t, exitRefused, code)
+			require.Contains(t, stderr, `"resume" is for a mobile ID that is locked already`)
+		}
+		s.requireState(t, id, mobileid.Active, mobileid.CertificateValid)
+	}
+	t.Run("nothing runs", refused)
+	_, err := s.d.Locks.User("bert").Start(t.Context(), id, client.LockOptions{})
+	require.NoError(t, err)
+	t.Run("one waits for Next", refused)
+	status, err := s.d.Locks.User("bert").Status(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, workflows.AwaitingConfirmation, status.Phase)
+	t.Run("the same refusal as starter's", func(t *testing.T) {
+		_, ours, _ := s.run(t, "lock", id, "--owner", "bert", "--resume", "-o", "json")
+		_, theirs, _ := command(t, "-o", "json", "lock", id, "--user", "bert", "--by", "olof", "--resume")
+		require.JSONEq(t, theirs, ours)
+	})
 }
 
 func (s *operatorScripts) testUserJoins(t *testing.T) {

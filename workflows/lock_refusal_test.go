@@ -116,6 +116,49 @@ func TestUnknownAndForeignAreTheSameWords(t *testing.T) {
 	require.Equal(t, unknown, foreign)
 }
 
+// To resume is to look again at what is locked. It presses nobody's Next, not even where
+// its start joins.
+func TestResumePressesNothing(t *testing.T) {
+	i := install(t)
+	id := i.mobileID(1)
+	olof := i.locks.Operator("olof")
+	resume := starter.LockOptions{Owner: "anna", Resume: true}
+	calls := map[string]func() (starter.Status, error){
+		"operator's lock":  func() (starter.Status, error) { return olof.Lock(t.Context(), id, resume) },
+		"operator's start": func() (starter.Status, error) { return olof.Start(t.Context(), id, resume) },
+		"user's lock":      func() (starter.Status, error) { return i.anna().Lock(t.Context(), id, resume) },
+	}
+	for name, call := range calls {
+		_, err := call()
+		requireRefusal(t, err, mobileid.TypeInvalidRequest, "resume")
+		require.NotContains(t, i.events(id), mobileid.EventLocked, name)
+	}
+	_, err := i.anna().Start(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	for name, call := range calls {
+		_, err := call()
+		requireRefusal(t, err, mobileid.TypeInvalidRequest, "resume")
+		status, err := i.anna().Status(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, workflows.AwaitingConfirmation, status.Phase, name)
+	}
+
+	_, err = i.anna().Next(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	_, err = i.execution(id)
+	require.NoError(t, err)
+	for name, call := range calls {
+		_, err := call()
+		require.NoError(t, err, name)
+		_, err = i.execution(id)
+		require.NoError(t, err, name)
+	}
+	status, err := olof.Lock(t.Context(), id, resume)
+	require.NoError(t, err)
+	require.False(t, status.LockedAt.IsZero())
+	require.Len(t, status.Certificates, 1, "those that are revoked, too")
+}
+
 // A locked mobile ID with a certificate that is still open is not refused.
 func TestLockedWithAnOpenCertificateResumesWithoutAsking(t *testing.T) {
 	i := install(t)

@@ -98,8 +98,12 @@ type Caller struct {
 type LockOptions struct {
 	Reason  mobileid.Reason // empty: the configured default
 	ThenGet bool            // go on to Get mobile ID
-	Resume  bool            // operators: check every certificate at its CA again
 	Owner   string          // operators: the owner of the mobile ID
+
+	// Resume is for operators: check every certificate of a locked mobile ID at its CA
+	// again. It presses no Next: where a lock waits for that, Start and Lock refuse, as
+	// for any mobile ID that is not locked.
+	Resume bool
 
 	// RequestID makes a repeated call the same call. Empty: a new one.
 	RequestID string
@@ -142,13 +146,21 @@ func (c *Caller) Start(ctx context.Context, mobileID string, options LockOptions
 	if err := c.checkOwner(ctx, mobileID, run.GetRunID(), options); err != nil {
 		return Status{}, err
 	}
-	return c.poll(ctx, mobileID, run.GetRunID(), true, func(s Status) bool { return s.Phase != workflows.Validating })
+	status, err := c.poll(ctx, mobileID, run.GetRunID(), true, func(s Status) bool { return s.Phase != workflows.Validating })
+	if err == nil && options.Resume && status.Phase == workflows.AwaitingConfirmation {
+		// It was joined. A new one has refused by itself.
+		return Status{}, mobileid.NotLocked()
+	}
+	return status, err
 }
 
 // Lock starts a lock with Next already pressed, or sends Next to the running
 // one, and returns when the mobile ID is locked. The certificates follow: see
-// Wait.
+// Wait. With Resume it sends nothing.
 func (c *Caller) Lock(ctx context.Context, mobileID string, options LockOptions) (Status, error) {
+	if options.Resume {
+		return c.resume(ctx, mobileID, options)
+	}
 	request := c.request(mobileID, options)
 	request.Confirmed = true
 	message := c.message(options)
@@ -162,6 +174,29 @@ func (c *Caller) Lock(ctx context.Context, mobileID string, options LockOptions)
 			UpdateOptions:          updateOptions(mobileID, workflows.Next, message),
 		})
 	})
+}
+
+// resume is Lock of a mobile ID that is locked already: its process goes on without
+// being asked.
+func (c *Caller) resume(ctx context.Context, mobileID string, options LockOptions) (Status, error) {
+	answering, stop := patient(ctx, options.Patience)
+	defer stop()
+	status, err := c.Start(answering, mobileID, options)
+	if err == nil && !status.Stored && !settled(status) {
+		status, err = c.poll(answering, mobileID, status.RunID, false, settled)
+	}
+	if options.Patience > 0 && unanswered(ctx, err) {
+		return Status{WorkflowID: workflows.LockWorkflowID(mobileID), Stored: true}, nil
+	}
+	return status, err
+}
+
+// patient bounds how long an answer is waited for; 0 does not.
+func patient(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
+	if patience > 0 {
+		return context.WithTimeout(ctx, patience)
+	}
+	return ctx, func() {}
 }
 
 // lockForOwner is Lock by an operator. Between start and Next it looks whose process
@@ -213,12 +248,8 @@ func (c *Caller) next(ctx context.Context, mobileID string, patience time.Durati
 		return c.storeNext(ctx, mobileID, request, message)
 	}
 	status := Status{WorkflowID: workflows.LockWorkflowID(mobileID)}
-	answering := ctx
-	if patience > 0 {
-		var stop context.CancelFunc
-		answering, stop = context.WithTimeout(ctx, patience)
-		defer stop()
-	}
+	answering, stop := patient(ctx, patience)
+	defer stop()
 	if err == nil {
 		status.RunID = handle.RunID()
 		err = handle.Get(answering, &status.LockStatus)

@@ -194,6 +194,11 @@ func operatorAnswers(a asking) {
 		"start olof for anna", "lock olof for anna", "next olof for anna", "lock olof for anna", "next olof for anna", "cancel olof for anna", "retry olof for anna",
 	}, p.engine.calls)
 	require.Equal(t, desk.LockOrder{MobileID: "mid-anna", RequestID: "operator.key-1", Reason: mobileid.Superseded, Resume: true}, p.engine.orders[1])
+	for _, confirmed := range []string{"false", "true"} {
+		p.engine.err = mobileid.NotLocked()
+		body := `{"owner": "anna", "resume": true, "confirmed": ` + confirmed + `}`
+		require.Contains(t, a.as(olof, 400, "InvalidRequest", post, annas+"/lock", body), `"field":"resume"`)
+	}
 	a.refusedLocks(olof, annas, `{"owner": "anna"}`)
 	p.forget()
 	for _, step := range []string{"", "/next", "/cancel", "/retry"} {

@@ -75,7 +75,7 @@ type LockOrder struct {
 	RequestID string // of the form, so that a second press is the same press
 	Reason    mobileid.Reason
 	ThenGet   bool
-	Resume    bool // operators: check every certificate at its CA again
+	Resume    bool // operators: check every certificate of a locked one at its CA again
 }
 
 func (o LockOrder) options(owner string, thenGet bool) client.LockOptions {
