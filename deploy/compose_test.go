@@ -180,6 +180,13 @@ func TestComposePublishesOnLoopbackAlone(t *testing.T) {
 	})
 }
 
+// The temporal program has the codec server encode all that it sends, so the operators'
+// scripts can do nothing with one that only decodes.
+func TestComposeCodecServerEncodes(t *testing.T) {
+	c := readCompose(t)
+	require.True(t, loadSettings(t, c, c.Services["codec"]).CodecServer.Encode)
+}
+
 func TestComposeOursAreLockedDown(t *testing.T) {
 	readCompose(t).eachService(t, func(t *testing.T, s service) {
 		if !s.ours() {

@@ -305,6 +305,9 @@ run() {
       *'no poller seen'* | *'not ready'*) problem=silent ;;
     *) problem=error ;;
   esac
+  case $trouble in
+    *'encode is off'*) trouble='the codec server only decodes, and temporal has it encode what is sent: codec_server.encode must be true there' ;;
+  esac
   # Of the chain of words, the last ones are the server's.
   trouble=$(printf '%s\n' "$trouble" | tr '\n\t' '  ' | sed -e 's/^.*rpc error: code = [A-Za-z]* desc = //' -e 's/ *$//')
   return 1
@@ -354,7 +357,8 @@ ask() {
     printf '%s\n' "$answer" | sed -e 's/^{ *"queryResult": *\[//' -e 's/\] *}$//' >"$work/status.json"
   fi
   if ! awk -f "$here/json.awk" "$work/status.json" >"$work/status" || [ -z "$(value phase)" ]; then
-    problem=error trouble='the status cannot be read; is it encrypted, and TEMPORAL_CODEC_ENDPOINT not set?'
+    problem=error trouble='the status cannot be read: if it is encrypted, TEMPORAL_CODEC_ENDPOINT must name the codec server'
+    [ "$tool" = tctl ] || trouble="$trouble, where codec_server.encode must be true"
     return 1
   fi
 }

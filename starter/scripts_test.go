@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,10 +28,14 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	sdkclient "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
+	"go.uber.org/zap"
 
 	"mobileid"
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/identitymanager"
+	"mobileid/config"
+	"mobileid/encryption"
+	"mobileid/encryption/codecserver"
 	"mobileid/starter/client"
 	"mobileid/starter/demo"
 	"mobileid/starter/stack"
@@ -213,6 +218,7 @@ func (s *operatorScripts) test(t *testing.T) {
 		{"needs an operator", s.testNeedsOperator},
 		{"mass-lock", s.testMassLock},
 		{"mass-lock resumes", s.testMassLockResumes},
+		{"a codec server that only decodes", s.testCodecOnlyDecodes},
 		{"no worker", s.testNoWorker},
 		{"no server", s.testNoServer},
 	} {
@@ -739,6 +745,35 @@ func (s *operatorScripts) testNoServer(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(stdout), &failed), stdout)
 		require.NotEmpty(t, failed.Error)
 	})
+}
+
+// temporal has the codec server encode what it sends, queries too, and tctl does not. An
+// operator is told what is to be switched on where.
+func (s *operatorScripts) testCodecOnlyDecodes(t *testing.T) {
+	keyset := filepath.Join(t.TempDir(), "keyset.json")
+	_, err := encryption.Create(keyset)
+	require.NoError(t, err)
+	codec, err := encryption.Open(keyset, nil)
+	require.NoError(t, err)
+	served, err := codecserver.New(config.Default().CodecServer, codec, zap.NewNop())
+	require.NoError(t, err)
+	server := httptest.NewServer(served.Handler())
+	defer server.Close()
+	id := s.mobileID(t, "anna", 1)
+	_, err = s.d.Locks.User("anna").Start(t.Context(), id, client.LockOptions{})
+	require.NoError(t, err)
+	for _, script := range [][]string{{"status", id}, {"lock", id, "--owner", "anna"}, {"next", id}} {
+		t.Run(script[0], func(t *testing.T) {
+			code, stdout, stderr := s.runIn(t, []string{"TEMPORAL_CODEC_ENDPOINT=" + server.URL}, script[0], script[1:]...)
+			if filepath.Base(s.program) == "tctl" {
+				require.Equal(t, exitDone, code, stdout+stderr)
+				return
+			}
+			require.Equal(t, exitError, code, stdout+stderr)
+			require.Contains(t, stderr, "the codec server only decodes, and temporal has it encode what is sent: codec_server.encode must be true there\n")
+			s.requireState(t, id, mobileid.Active, mobileid.CertificateValid)
+		})
+	}
 }
 
 // What is sent while no worker answers is stored, and the scripts say no more than that.

@@ -124,7 +124,7 @@ func (s *Server) Handler() http.Handler {
 		handler := s.guarded(verb)
 		if verb == "encode" && !s.config.Encode {
 			// Not as if it were encrypted: who sends through here believes that it is.
-			handler = refuse("encode is off (codec_server.encode): send without a codec endpoint, or have it switched on")
+			handler = refuse("encode is off: to send through here, have codec_server.encode switched on")
 		}
 		mux.Handle("POST /"+verb, handler)
 		mux.Handle("POST /{namespace}/"+verb, handler)
