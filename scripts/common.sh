@@ -258,9 +258,10 @@ level_settings() {
     TEMPORAL_CLI_AUTH="Bearer $TEMPORAL_API_KEY" TEMPORAL_TLS=true
     export TEMPORAL_CLI_AUTH
   fi
-  # The name of the server is all that makes tctl use TLS when there is no file.
+  # The name of the server is all that makes tctl use TLS when there is no file. Without an address it goes to this machine.
   if [ "${TEMPORAL_TLS:-}" = true ] && [ -z "${TEMPORAL_CLI_TLS_SERVER_NAME:-}" ]; then
-    TEMPORAL_CLI_TLS_SERVER_NAME=${TEMPORAL_CLI_ADDRESS%:*}
+    address=${TEMPORAL_CLI_ADDRESS:-127.0.0.1:7233}
+    TEMPORAL_CLI_TLS_SERVER_NAME=${address%:*}
     export TEMPORAL_CLI_TLS_SERVER_NAME
   fi
 }
@@ -507,8 +508,8 @@ utc() {
   }'
 }
 
-# list AS: the locks of the filter, as text, json or ids.
-list() {
+# fetch: the locks of the filter, for rows.
+fetch() {
   if [ "$tool" = tctl ]; then
     run workflow listall --query "$filter" --print_json || unreachable 'list the locks'
   else
@@ -516,6 +517,10 @@ list() {
   fi
   # The answer of a list without rows may be none at all.
   printf '%s\n' "${answer:-[]}" | awk -f "$here/json.awk" >"$work/list" || fail "the list of $tool cannot be read"
+}
+
+# rows AS: what was fetched, as text, json or ids.
+rows() {
   awk -v as="$1" -v limit="${opt_limit:-0}" -f "$here/list.awk" "$work/list"
 }
 

@@ -738,13 +738,15 @@ func (s *operatorScripts) testNoServer(t *testing.T) {
 			require.Empty(t, stdout)
 		})
 	}
-	t.Run("json", func(t *testing.T) {
-		code, stdout, _ := s.runIn(t, env, "status", "mid-1", "-o", "json")
-		require.Equal(t, exitError, code)
-		var failed struct{ Error string }
-		require.NoError(t, json.Unmarshal([]byte(stdout), &failed), stdout)
-		require.NotEmpty(t, failed.Error)
-	})
+	for _, script := range [][]string{{"status", "mid-1"}, {"list"}, {"retry-all"}} {
+		t.Run(script[0]+" in JSON", func(t *testing.T) {
+			code, stdout, _ := s.runIn(t, env, script[0], append(script[1:], "-o", "json")...)
+			require.Equal(t, exitError, code)
+			var failed struct{ Error string }
+			require.NoError(t, json.Unmarshal([]byte(stdout), &failed), stdout)
+			require.NotEmpty(t, failed.Error)
+		})
+	}
 }
 
 // temporal has the codec server encode what it sends, queries too, and tctl does not. An
@@ -772,6 +774,33 @@ func (s *operatorScripts) testCodecOnlyDecodes(t *testing.T) {
 			require.Equal(t, exitError, code, stdout+stderr)
 			require.Contains(t, stderr, "the codec server only decodes, and temporal has it encode what is sent: codec_server.encode must be true there\n")
 			s.requireState(t, id, mobileid.Active, mobileid.CertificateValid)
+		})
+	}
+}
+
+// Settings of temporal's hold for tctl, also where there is no address: then it goes to
+// this machine, as temporal does.
+func TestScriptsLevelSettings(t *testing.T) {
+	dir := t.TempDir()
+	tctl := filepath.Join(dir, "tctl")
+	const says = "#!/bin/sh\necho \"Error: name=$TEMPORAL_CLI_TLS_SERVER_NAME auth=${TEMPORAL_CLI_AUTH:-} address=${TEMPORAL_CLI_ADDRESS:-}.\"\n"
+	require.NoError(t, os.WriteFile(tctl, []byte(says), 0o700))
+	scripts, err := filepath.Abs("../scripts")
+	require.NoError(t, err)
+	s := &operatorScripts{dir: scripts, program: tctl}
+	for name, test := range map[string]struct {
+		env  []string
+		says string
+	}{
+		"TLS":                           {[]string{"TEMPORAL_TLS=true"}, "name=127.0.0.1 auth= address=."},
+		"an API key":                    {[]string{"TEMPORAL_API_KEY=secret"}, "name=127.0.0.1 auth=Bearer secret address=."},
+		"TLS with an address":           {[]string{"TEMPORAL_TLS=true", "TEMPORAL_ADDRESS=temporal.example.com:7233"}, "name=temporal.example.com auth= address=temporal.example.com:7233."},
+		"TLS with an address of tctl's": {[]string{"TEMPORAL_TLS=true", "TEMPORAL_CLI_ADDRESS=temporal.example.com:7233"}, "name=temporal.example.com auth= address=temporal.example.com:7233."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := s.runIn(t, test.env, "list")
+			require.Equal(t, exitError, code, stdout)
+			require.Equal(t, "list: tctl, list the locks: "+test.says+"\n", stderr)
 		})
 	}
 }
