@@ -23,7 +23,7 @@ func (m *Metrics) ObserveLocks(count func(context.Context) (Locks, bool)) error 
 	open, openErr := m.meter.Int64ObservableGauge("mobileid_locks_open",
 		metric.WithDescription("Locks under way, by phase. Every worker counts all of them."))
 	overdue, overdueErr := m.meter.Int64ObservableGauge("mobileid_locks_overdue",
-		metric.WithDescription("Locks under way whose Next is longer ago than the threshold. Every worker counts all of them."))
+		metric.WithDescription("Locks under way whose Next is longer ago than the threshold, without those that are revoked and wait for a CRL. Every worker counts all of them."))
 	if err := errors.Join(openErr, overdueErr); err != nil {
 		return err
 	}

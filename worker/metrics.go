@@ -84,7 +84,7 @@ func (l *lockCounter) queries(now time.Time, locks telemetry.Locks) map[string]f
 		queries[query] = func(n int64) { locks.Open[string(p)] = n }
 	}
 	for text, step := range l.overdue {
-		query := fmt.Sprintf("%s AND %s < '%s'", running, workflows.AttributeRequestedAt.GetName(), now.Add(-step).UTC().Format(time.RFC3339))
+		query := fmt.Sprintf("%s AND %s < '%s'", workflows.OverdueQuery(), workflows.AttributeRequestedAt.GetName(), now.Add(-step).UTC().Format(time.RFC3339))
 		queries[query] = func(n int64) { locks.Overdue[text] = n }
 	}
 	return queries

@@ -40,9 +40,15 @@ func TestLockCounter(t *testing.T) {
 	require.Equal(t, map[string]int64{"validating": 0, "awaitingConfirmation": 0, "locking": 0, "revoking": 0, "publishing": 0, "needsOperator": 3}, locks.Open)
 	require.Equal(t, map[string]int64{"15m": 0, "4h": 0}, locks.Overdue)
 	require.Len(t, temporal.queries, 8)
+	overdue := 0
 	for _, query := range temporal.queries {
 		require.Contains(t, query, "ExecutionStatus = 'Running'")
+		if strings.Contains(query, "LockRequestedAt <") {
+			overdue++
+			require.Contains(t, query, "LockPhase != 'publishing'", "what is revoked and waits for a CRL gets nobody out of bed, as it sends no mail")
+		}
 	}
+	require.Equal(t, 2, overdue)
 
 	_, known = counter.count(t.Context())
 	require.True(t, known)

@@ -20,7 +20,7 @@ const OverdueSummary = "Tell operators of locks that take too long"
 // of how many operators were told.
 func WarnOfOverdue(ctx workflow.Context) (*activities.WarnOverdueResult, error) {
 	in := activities.WarnOverdueInput{
-		Query:         overdueQuery(),
+		Query:         OverdueQuery(),
 		RequestedAt:   AttributeRequestedAt.GetName(),
 		Phase:         AttributePhase.GetName(),
 		LockPrefix:    LockWorkflowID(""),
@@ -35,10 +35,10 @@ func WarnOfOverdue(ctx workflow.Context) (*activities.WarnOverdueResult, error) 
 	return &result, nil
 }
 
-// overdueQuery finds locks under way. One in publishing has reached its three end
+// OverdueQuery finds the locks under way that can be overdue. One in publishing has reached its three end
 // states and only waits until others see it, which with a CRL takes hours by nature:
 // nothing is stuck.
-func overdueQuery() string {
+func OverdueQuery() string {
 	return fmt.Sprintf("WorkflowType IN ('%s', '%s') AND ExecutionStatus = 'Running' AND %s != '%s'",
 		Lock, LockForOperator, AttributePhase.GetName(), Publishing)
 }
