@@ -9,10 +9,15 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
 	"mobileid/workflows"
 )
+
+// notTakenAfter is how long a process waits for a worker until whoever waits for its
+// result is told.
+const notTakenAfter = 3 * time.Second
 
 func (p *program) reconcileCommand() *cobra.Command {
 	var request workflows.ReconcileRequest
@@ -26,7 +31,8 @@ Next, and ones that a Get has registered and left. It also looks what is revoked
 up at its CA, which may have been restored from a backup. It starts what finishes
 them. A schedule does the same, see reconciliation.every.
 
-With --dry-run it only shows what it has found.
+With --dry-run it only shows what it has found. It is a worker that looks: while none
+runs, the command says so and waits.
 
 ` + exitCodesHelp,
 		Args: cobra.NoArgs,
@@ -44,7 +50,7 @@ func (p *program) reconcile(ctx context.Context, request workflows.ReconcileRequ
 	defer temporal.Close()
 	request.MinAge = c.Reconciliation.MinAge
 	for {
-		result, err := reconcileOnce(ctx, temporal, c.TaskQueue, request)
+		result, err := p.reconcileOnce(ctx, temporal, c.TaskQueue, request)
 		if err != nil {
 			return err
 		}
@@ -59,7 +65,7 @@ func (p *program) reconcile(ctx context.Context, request workflows.ReconcileRequ
 	}
 }
 
-func reconcileOnce(ctx context.Context, temporal client.Client, taskQueue string, request workflows.ReconcileRequest) (result workflows.ReconcileResult, err error) {
+func (p *program) reconcileOnce(ctx context.Context, temporal client.Client, taskQueue string, request workflows.ReconcileRequest) (result workflows.ReconcileResult, err error) {
 	run, err := temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: workflows.Reconciliation + "/" + uuid.NewString(), TaskQueue: taskQueue,
 		StaticSummary: "Find and finish what was left unfinished",
@@ -67,10 +73,40 @@ func reconcileOnce(ctx context.Context, temporal client.Client, taskQueue string
 	if err != nil {
 		return result, fmt.Errorf("start reconciliation: %w", err)
 	}
-	if err := run.Get(ctx, &result); err != nil {
+	waiting, stop := context.WithCancel(ctx)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		p.tellIfNotTaken(waiting, temporal, run)
+	}()
+	err = run.Get(ctx, &result)
+	stop()
+	<-told
+	if err != nil {
 		return result, fmt.Errorf("reconciliation %s: %w", run.GetID(), err)
 	}
 	return result, nil
+}
+
+// tellIfNotTaken says so if no worker has taken the first task of a run after a while. A
+// worker that was there and is away is no such case: the run is under way then.
+func (p *program) tellIfNotTaken(ctx context.Context, temporal client.Client, run client.WorkflowRun) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(notTakenAfter):
+		}
+		answer, err := temporal.DescribeWorkflowExecution(ctx, run.GetID(), run.GetRunID())
+		if err != nil {
+			continue // what is wrong is told by who waits for the result
+		}
+		// Of a run that nobody has looked at there are its start and the task.
+		if answer.GetPendingWorkflowTask().GetState() == enumspb.PENDING_WORKFLOW_TASK_STATE_SCHEDULED && answer.GetWorkflowExecutionInfo().GetHistoryLength() <= 2 {
+			fmt.Fprintln(p.err, "No worker has taken the reconciliation on yet. It goes on when one does.")
+		}
+		return
+	}
 }
 
 func (p *program) printReconciliation(result workflows.ReconcileResult) error {

@@ -31,7 +31,8 @@ func (p *program) restoreCommand() *cobra.Command {
 
 Then it brings the schema to the version of this program, verifies the audit, and has
 a worker reconcile: what a lock has finished since the backup, and the store does not
-know of, is locked again; the CA has its certificates as revoked already. Checkpoints
+know of, is locked again; the CA has its certificates as revoked already. Only for that
+a worker is needed: while none runs, the command says so and waits. Checkpoints
 that are younger than the backup show as records that were cut off: those are lost.
 
 Lost without a trace here are users, grants and mobile IDs that came into being since

@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -135,8 +137,11 @@ func (in *installation) requireRecords(t *testing.T, id string, locks int) {
 func (in *installation) starter(t *testing.T, args ...string) (code int, says string) {
 	t.Helper()
 	cmd := in.Stack.Command(t.Context(), args...)
-	output, err := cmd.CombinedOutput()
-	if cmd.ProcessState == nil {
+	output, err := cmd.Output()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		output = append(output, failed.Stderr...) // of one that did not fail it is not what it has found
+	} else {
 		require.NoError(t, err)
 	}
 	return cmd.ProcessState.ExitCode(), strings.TrimSpace(string(output))
