@@ -180,7 +180,7 @@ func (p *program) get(o *getOptions) func(context.Context, *applicant) error {
 // make the one void that it was started with. Where nobody can tell whether one runs, for
 // example because no worker answers, a grant of before that is still good is kept.
 func (a *applicant) grant(ctx context.Context) error {
-	if status, err := a.Status(ctx); err == nil && status.Phase != workflows.Closed {
+	if status, err := a.Status(ctx); err == nil && status.Phase != workflows.Closed && !status.Stopped {
 		return nil
 	}
 	_, err := a.store.EnsureGrant(ctx, a.user, "operator "+a.by, a.c.Get.GrantFor, a.c.Get.GrantFor/2)
@@ -282,7 +282,7 @@ func (p *program) printGet(s starter.GetStatus, failed error) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if s.Needs != "" {
+	if s.Needs != "" && !s.Stopped {
 		fmt.Fprintf(p.out, "\nNeeds an operator: %s\n", s.Needs)
 	}
 	return nil
@@ -293,6 +293,8 @@ func getHeadline(s starter.GetStatus) string {
 	switch {
 	case s.Stored:
 		return "Stored. No worker answers now; it takes effect when one does.\n"
+	case s.Stopped:
+		return fmt.Sprintf("It was ended from outside (%s), and nothing goes on. Start it again; reconciliation takes back what was begun.\n", s.Phase)
 	case s.Outcome != "":
 		return getOutcome(s) + "\n"
 	case s.Failure != nil:

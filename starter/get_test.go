@@ -140,6 +140,7 @@ func TestGetHeadline(t *testing.T) {
 		}), "Mobile ID mid-1 is active: lock it first (--lock), or keep it, until 2026-03-01T12:00:00Z."},
 		{"unanswered", status(func(s *client.GetStatus) { s.Phase, s.Deadline = workflows.AwaitingConfirmation, at }), "Waits for Next or Cancel until 2026"},
 		{"shown", status(func(s *client.GetStatus) { s.Phase, s.Deadline = workflows.AwaitingPhone, at }), "The QR code waits to be scanned until 2026"},
+		{"ended from outside", status(func(s *client.GetStatus) { s.Phase, s.Stopped = workflows.AwaitingPhone, true }), "It was ended from outside (awaitingPhone), and nothing goes on."},
 		{"under way", status(func(s *client.GetStatus) { s.Phase = workflows.Issuing }), "The CA certifies the phone's keys."},
 	} {
 		t.Run(row.name, func(t *testing.T) { require.Contains(t, getHeadline(row.status), row.says) })

@@ -57,7 +57,7 @@ func (p *program) printStatus(s starter.Status) error {
 		}
 		fmt.Fprintln(p.out)
 	}
-	if s.Needs != "" {
+	if s.Needs != "" && !s.Stopped {
 		fmt.Fprintf(p.out, "\nNeeds an operator: %s\n", s.Needs)
 	}
 	if s.Warning != "" {
@@ -69,6 +69,8 @@ func (p *program) printStatus(s starter.Status) error {
 // headline says in one sentence how it stands, and never more than is true.
 func headline(s starter.Status) string {
 	switch {
+	case s.Stopped:
+		return fmt.Sprintf("Mobile ID %s: the lock was ended from outside (%s), and nothing goes on. Start it again.\n", s.MobileID, s.Phase)
 	case s.Outcome == workflows.OutcomeCancelled:
 		return fmt.Sprintf("Mobile ID %s: cancelled. Nothing was changed.\n", s.MobileID)
 	case s.Outcome == workflows.OutcomeExpired:

@@ -44,6 +44,16 @@ const (
 // sent is stored and takes effect when one does.
 var ErrNoWorker = errors.New("no worker answers; what was sent is stored at the server")
 
+// ErrStopped reports that a process was ended from outside before it was done, as by
+// somebody who terminated it. It will do nothing more, and how far it came stands in
+// Identity Manager: what to do is said by the error.
+var ErrStopped = errors.New("the process was ended from outside before it was done")
+
+// lockStopped says what to do about a lock that was ended from outside.
+func lockStopped(mobileID string) error {
+	return fmt.Errorf("lock of %s: %w; start it again, it goes on from where it was (after Next, reconciliation does so, too)", mobileID, ErrStopped)
+}
+
 // Client starts and steers locks.
 type Client struct {
 	temporal  client.Client
@@ -124,6 +134,10 @@ type Status struct {
 	// their hands full, or Identity Manager is away. What was sent is stored at the
 	// server and takes effect when one does; Wait tells. All else is empty then.
 	Stored bool `json:"stored,omitempty"`
+
+	// Stopped reports that the process was ended from outside before it was done. The
+	// phase is the one in which that happened, and nothing goes on; see ErrStopped.
+	Stopped bool `json:"stopped,omitempty"`
 }
 
 // Step is an activity under way, as the engine knows it.
@@ -345,6 +359,9 @@ func (c *Caller) afterEnd(ctx context.Context, mobileID string, tooLate *mobilei
 	if err != nil {
 		return Status{}, err
 	}
+	if status.Stopped {
+		return Status{}, lockStopped(mobileID)
+	}
 	locked := status.Outcome == workflows.OutcomeLocked
 	if locked == (tooLate.Type == mobileid.TypeAlreadyConfirmed) && status.Outcome != workflows.OutcomeExpired {
 		return Status{}, tooLate
@@ -400,7 +417,8 @@ func (c *Caller) query(ctx context.Context, mobileID, runID string) (Status, err
 
 // Wait returns when the three end states stand, or the process ends otherwise.
 // It calls progress, if not nil, with every status it sees on the way. While no
-// worker answers it keeps waiting.
+// worker answers it keeps waiting. A process that was ended from outside is
+// ErrStopped.
 func (c *Caller) Wait(ctx context.Context, mobileID string, progress func(Status)) (Status, error) {
 	return c.watch(ctx, mobileID, progress, func(s Status) bool { return s.Revoked || s.Phase == workflows.Closed })
 }
@@ -426,6 +444,9 @@ func (c *Caller) watch(ctx context.Context, mobileID string, progress func(Statu
 			if done(status) {
 				return status, nil
 			}
+			if status.Stopped {
+				return Status{}, lockStopped(mobileID)
+			}
 		}
 		if err := sleep(ctx, &pause); err != nil {
 			return Status{}, fmt.Errorf("wait for lock of %s: %w", mobileID, err)
@@ -433,10 +454,13 @@ func (c *Caller) watch(ctx context.Context, mobileID string, progress func(Statu
 	}
 }
 
-// poll looks at a run's status until it is what is waited for. With stored set
-// it gives up when no worker answers, because what was sent is stored.
+// poll looks at the status of a run, or of the one that goes on where it rested or was
+// reset, until it is what is waited for. With stored set
+// it gives up when no worker answers, because what was sent is stored. A process that
+// was ended from outside is ErrStopped.
 func (c *Caller) poll(ctx context.Context, mobileID, runID string, stored bool, done func(Status) bool) (Status, error) {
 	pause := firstPoll
+	stopped := false // before it was asked
 	for {
 		status, err := c.query(ctx, mobileID, runID)
 		switch {
@@ -446,6 +470,12 @@ func (c *Caller) poll(ctx context.Context, mobileID, runID string, stored bool, 
 			return Status{}, err
 		case err == nil && done(status):
 			return status, nil
+		case err == nil && stopped:
+			return Status{}, lockStopped(mobileID)
+		}
+		// What cannot be seen now is seen the next time.
+		if description, err := c.client.temporal.DescribeWorkflowExecution(ctx, workflows.LockWorkflowID(mobileID), ""); err == nil {
+			runID, stopped = latest(description), endedOutside(description)
 		}
 		if err := sleep(ctx, &pause); err != nil {
 			return Status{}, fmt.Errorf("wait for lock of %s: %w", mobileID, err)

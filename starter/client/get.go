@@ -67,6 +67,14 @@ type GetStatus struct {
 	RunID      string `json:"runId,omitempty"`
 	// Stored reports that no worker has answered in time; see Status.Stored.
 	Stored bool `json:"stored,omitempty"`
+	// Stopped reports that the process was ended from outside before it was done; see
+	// Status.Stopped.
+	Stopped bool `json:"stopped,omitempty"`
+}
+
+// getStopped says what to do about a Get that was ended from outside.
+func getStopped() error {
+	return fmt.Errorf("Get mobile ID: %w; start it again (reconciliation takes back what was begun)", ErrStopped)
 }
 
 // Start starts a Get that waits for Next or Cancel, or joins the running one, and
@@ -83,15 +91,22 @@ func (a *Applicant) Start(ctx context.Context) (GetStatus, error) {
 		return GetStatus{}, fmt.Errorf("start Get: %w", err)
 	}
 	pause := firstPoll
+	runID, stopped := run.GetRunID(), false // before it was asked
 	for {
-		status, err := a.query(ctx, run.GetRunID())
+		status, err := a.query(ctx, runID)
 		switch {
 		case errors.Is(err, ErrNoWorker):
-			return GetStatus{WorkflowID: a.id, RunID: run.GetRunID(), Stored: true}, nil
+			return GetStatus{WorkflowID: a.id, RunID: runID, Stored: true}, nil
 		case err != nil:
 			return GetStatus{}, err
 		case status.Phase != workflows.Validating:
 			return status, nil
+		case stopped:
+			return GetStatus{}, getStopped()
+		}
+		// What cannot be seen now is seen the next time.
+		if description, err := a.gets.temporal.DescribeWorkflowExecution(ctx, a.id, ""); err == nil {
+			runID, stopped = latest(description), endedOutside(description)
 		}
 		if err := sleep(ctx, &pause); err != nil {
 			return GetStatus{}, err
@@ -204,7 +219,8 @@ func (a *Applicant) query(ctx context.Context, runID string) (GetStatus, error) 
 }
 
 // Wait returns when the status is what is waited for. It calls progress, if not nil,
-// with every status it sees on the way. While no worker answers it keeps waiting.
+// with every status it sees on the way. While no worker answers it keeps waiting. A
+// process that was ended from outside is ErrStopped.
 func (a *Applicant) Wait(ctx context.Context, progress func(GetStatus), done func(GetStatus) bool) (GetStatus, error) {
 	pause := firstPoll
 	look := a.Look()
@@ -219,6 +235,9 @@ func (a *Applicant) Wait(ctx context.Context, progress func(GetStatus), done fun
 			}
 			if done(status) {
 				return status, nil
+			}
+			if status.Stopped {
+				return GetStatus{}, getStopped()
 			}
 		}
 		if err := sleep(ctx, &pause); err != nil {

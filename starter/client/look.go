@@ -50,7 +50,7 @@ func (l *look[S]) status(ctx context.Context) (status S, description *workflowse
 		return status, nil, asRefusal(err, l.failures)
 	}
 	info, now := description.GetWorkflowExecutionInfo(), time.Now()
-	runID, events := info.GetExecution().GetRunId(), info.GetHistoryLength()
+	runID, events := latest(description), info.GetHistoryLength()
 	if l.runID == runID && l.events == events && now.Sub(l.asked) <= l.again && !waitsForWorker(description, now) {
 		return l.answer, description, nil
 	}
@@ -60,6 +60,22 @@ func (l *look[S]) status(ctx context.Context) (status S, description *workflowse
 	}
 	l.asked, l.runID, l.events = time.Now(), runID, events
 	return l.answer, description, nil
+}
+
+// endedOutside reports that a process has ended in a way in which none ends by itself: by
+// somebody's hand, or by a limit of the server. One that was refused has failed, too; what
+// it answers tells the two apart.
+func endedOutside(description *workflowservice.DescribeWorkflowExecutionResponse) bool {
+	switch description.GetWorkflowExecutionInfo().GetStatus() {
+	case enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT, enumspb.WORKFLOW_EXECUTION_STATUS_FAILED:
+		return true
+	}
+	return false
+}
+
+// latest is the run that a description is of.
+func latest(description *workflowservice.DescribeWorkflowExecutionResponse) string {
+	return description.GetWorkflowExecutionInfo().GetExecution().GetRunId()
 }
 
 // waitsForWorker reports that an activity is due, and no worker has taken it.
@@ -99,6 +115,7 @@ func (l *Look) Status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	status.Steps = l.caller.client.steps(description)
+	status.Stopped = status.Phase != workflows.Closed && endedOutside(description)
 	return status, nil
 }
 
@@ -132,6 +149,10 @@ func (a *Applicant) Look() *GetLook {
 
 // Status tells where the Get stands, as Applicant.Status does.
 func (l *GetLook) Status(ctx context.Context) (GetStatus, error) {
-	status, _, err := l.look.status(ctx)
-	return status, err
+	status, description, err := l.look.status(ctx)
+	if err != nil {
+		return GetStatus{}, err
+	}
+	status.Stopped = status.Phase != workflows.Closed && endedOutside(description)
+	return status, nil
 }
