@@ -29,6 +29,7 @@ type lockView struct {
 	Stage         desk.Stage     `json:"stage"`
 	timesView
 	NeedsOperator bool         `json:"needsOperator"`
+	Idle          bool         `json:"idle"` // locked, and no process works on it any more
 	NextTry       time.Time    `json:"nextTry,omitzero"`
 	ThenGet       bool         `json:"thenGet"`
 	Finished      bool         `json:"finished"` // nothing more is to come
@@ -58,7 +59,7 @@ func viewResults(results []mobileid.CertificateResult) []resultView {
 
 func viewLock(p desk.Progress) lockView {
 	return lockView{
-		MobileID: p.MobileID.ID, MobileIDState: p.MobileID.State, Stage: p.Stage, timesView: viewTimes(p), NeedsOperator: p.NeedsHelp,
+		MobileID: p.MobileID.ID, MobileIDState: p.MobileID.State, Stage: p.Stage, timesView: viewTimes(p), NeedsOperator: p.NeedsHelp, Idle: p.Idle,
 		NextTry: p.NextTry, ThenGet: p.ThenGet, Finished: p.Finished(), Certificates: viewResults(p.Certificates),
 	}
 }

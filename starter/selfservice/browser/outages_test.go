@@ -83,7 +83,7 @@ func caAway(t *testing.T, in *installation) {
 	plain := w.Tab()
 	plain.WithoutScript()
 	plain.GoTo("/mobile-ids")
-	plain.Press("Locking, see progress")
+	plain.Press("See how far the lock is")
 	plain.WaitsFor("The certificate authority does not answer.")
 	in.kill(t, "worker")
 	plain.Follow("Look again")

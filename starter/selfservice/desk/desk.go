@@ -140,7 +140,7 @@ func (d *Desk) cancelLock(ctx context.Context, as *client.Caller, owner, mobileI
 		return Unchanged
 	case errors.Is(err, mobileid.ErrAlreadyConfirmed):
 		return TooLate
-	case errors.As(err, &refusal):
+	case errors.As(err, &refusal), errors.Is(err, client.ErrStopped):
 		// Nothing runs. Whether it was locked before, the store says.
 		if m, err := d.Store.Owned(ctx, owner, mobileID); err == nil && m.State == mobileid.Locked {
 			return TooLate

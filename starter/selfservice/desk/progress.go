@@ -27,6 +27,7 @@ const (
 	StageVisible   Stage = "visible"   // others can see it
 	StageUnchanged Stage = "unchanged" // cancelled, or never answered: nothing was changed
 	StageRefused   Stage = "refused"   // the process was refused: nothing was changed
+	StageStopped   Stage = "stopped"   // the process was ended from outside before the mobile ID was locked: nothing runs
 	StageElsewhere Stage = "elsewhere" // Temporal does not answer, and Identity Manager knows of no lock
 )
 
@@ -48,6 +49,7 @@ type Progress struct {
 	Tries        int                // of that
 	CAIsAsked    bool               // what does not answer is a CA
 	Silent       bool               // locked, and nobody can tell now what is under way: Temporal, or every worker, is away
+	Idle         bool               // locked, and no process works on it: it has ended, however, or there is none
 	ThenGet      bool               // goes on to Get mobile ID
 	GetStarted   bool
 }
@@ -55,8 +57,10 @@ type Progress struct {
 // Finished reports that nothing more is to come that a page would show.
 func (p Progress) Finished() bool {
 	switch p.Stage {
-	case StageVisible, StageUnchanged, StageRefused, StageNone, StageWaiting:
+	case StageVisible, StageUnchanged, StageRefused, StageStopped, StageNone, StageWaiting:
 		return true
+	case StageRevoked:
+		return p.Idle
 	}
 	return false
 }
@@ -92,8 +96,18 @@ func (d *Desk) Look(userID, id string) func(context.Context) (Progress, error) {
 		}
 		asking, cancel := context.WithTimeout(ctx, askWait)
 		defer cancel()
-		status, err := look.Status(asking)
-		p.add(status, err)
+		status, asked := look.Status(asking)
+		p.add(status, asked)
+		if !p.Idle && (asked != nil || p.Stage != StageNone && p.Stage != StageStopped) {
+			return p, nil
+		}
+		// Nothing runs any more. What was done last may be recorded since it was read.
+		if owned, err = d.Store.Owned(ctx, userID, id); err != nil {
+			return Progress{}, err
+		}
+		if p = Recorded(owned); p.Stage != StageVisible {
+			p.add(status, asked)
+		}
 		return p, nil
 	}
 }
@@ -177,9 +191,10 @@ func (p *Progress) add(status client.Status, err error) {
 	var refusal *mobileid.Refusal
 	switch locked := p.MobileID.State == mobileid.Locked; {
 	case errors.Is(err, mobileid.ErrMobileIDNotFound) || errors.Is(err, mobileid.ErrMobileIDNotActive):
+		p.Idle = locked
 		return // no process, or one that found it locked: what is recorded is all there is
 	case errors.As(err, &refusal):
-		if !locked {
+		if p.Idle = locked; !locked {
 			p.Stage = StageRefused
 		}
 		return
@@ -197,9 +212,14 @@ func (p *Progress) add(status client.Status, err error) {
 		if status.Phase == workflows.Closed && p.Stage == StageRevoked && !status.VisibleAt.IsZero() {
 			p.Stage, p.VisibleAt = StageVisible, status.VisibleAt
 		}
+		if p.Idle = status.Phase == workflows.Closed || status.Stopped; p.Idle {
+			p.NeedsHelp = false
+		}
 		return
 	}
 	switch {
+	case status.Stopped:
+		p.Stage, p.RequestedAt = StageStopped, status.RequestedAt
 	case ended(status.Outcome):
 		p.Stage = StageUnchanged
 	case status.Phase == workflows.AwaitingConfirmation || status.Phase == workflows.Validating && status.RequestedAt.IsZero():

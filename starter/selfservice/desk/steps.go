@@ -81,7 +81,7 @@ func (d *Desk) retryLock(ctx context.Context, as *client.Caller, mobileID string
 
 // asNoLock is asUnreachable where the mobile ID itself was found before.
 func asNoLock(err error) error {
-	if errors.Is(err, mobileid.ErrMobileIDNotFound) {
+	if errors.Is(err, mobileid.ErrMobileIDNotFound) || errors.Is(err, client.ErrStopped) {
 		return ErrNoLock
 	}
 	return asUnreachable(err)

@@ -20,6 +20,7 @@ type lockSeal struct {
 	UserID    string    `json:"userId"`
 	RequestID string    `json:"requestId"` // one per form: a second press is the same press
 	ThenGet   bool      `json:"thenGet,omitempty"`
+	Finish    bool      `json:"finish,omitempty"` // it was locked already, and is to go on
 	Until     time.Time `json:"until"`
 }
 
@@ -30,6 +31,7 @@ type lockPage struct {
 	Encryption   bool               // there is one for encryption
 	WayIn        wayIn
 	ThenGet      bool
+	Finish       bool      // it is locked already, and the lock has stopped
 	Form         string    // sealed
 	Until        time.Time // Next counts for so long
 	AskReason    bool
@@ -112,19 +114,24 @@ func (p *Pages) openLockForm(v *visit, seal lockSeal, reason mobileid.Reason) {
 	case underway(progress):
 		v.redirect(progressAddress(m.ID, "", false))
 		return
-	case m.State != mobileid.Active:
+	case m.State != mobileid.Active && !stopped(progress):
 		v.show(http.StatusOK, "not-active", mobileIDPage{shownID: shown(m), ByYou: progress.By.UserID == v.user()})
 		return
 	}
-	page := lockPage{shownID: shown(m), ThenGet: seal.ThenGet, Reason: reason}
-	if page.WayIn, err = p.wayInOf(v); err != nil {
-		v.fail(err)
-		return
+	if seal.Finish = stopped(progress); seal.Finish {
+		seal.ThenGet = false
+	}
+	page := lockPage{shownID: shown(m), ThenGet: seal.ThenGet, Finish: seal.Finish, Reason: reason}
+	if !page.Finish {
+		if page.WayIn, err = p.wayInOf(v); err != nil {
+			v.fail(err)
+			return
+		}
 	}
 	for _, c := range m.Open() {
 		kept := shownCertificate{c, use(c)}
 		page.Certificates = append(page.Certificates, kept)
-		page.Encryption = page.Encryption || kept.Use == "encryption"
+		page.Encryption = page.Encryption || kept.Use == "encryption" && !page.Finish
 	}
 	seal.UserID, seal.Until = v.user(), p.Clock().Add(p.FormTime).UTC()
 	page.Until = seal.Until
@@ -137,7 +144,7 @@ func (p *Pages) openLockForm(v *visit, seal lockSeal, reason mobileid.Reason) {
 }
 
 func (p *Pages) showLockForm(v *visit, code int, page lockPage) {
-	page.AskReason, page.Reasons = p.AskReason, lockReasons
+	page.AskReason, page.Reasons = p.AskReason && !page.Finish, lockReasons
 	v.formEnds = page.Until
 	v.show(code, "lock", page)
 }
@@ -197,14 +204,14 @@ func (p *Pages) lockMore(v *visit, seen lockSeal, form string, away bool) {
 	}
 	v.w.Header().Set("Retry-After", "10")
 	p.showLockForm(v, http.StatusServiceUnavailable, lockPage{
-		shownID: shownID{ID: v.id(), Name: v.id()}, ThenGet: seen.ThenGet, Form: form, Until: seen.Until, Reason: reason, NoMore: true,
+		shownID: shownID{ID: v.id(), Name: v.id()}, ThenGet: seen.ThenGet, Finish: seen.Finish, Form: form, Until: seen.Until, Reason: reason, NoMore: true,
 	})
 }
 
 func (p *Pages) lockNext(v *visit, seen lockSeal, form string, away bool) {
 	id := v.id()
 	order := desk.LockOrder{MobileID: id, RequestID: seen.RequestID, ThenGet: seen.ThenGet}
-	if p.AskReason {
+	if p.AskReason && !seen.Finish {
 		order.Reason = mobileid.Reason(v.r.PostForm.Get("reason"))
 	}
 	locked, err := p.Desk.Lock(v.ctx(), seen.UserID, order)
@@ -213,7 +220,7 @@ func (p *Pages) lockNext(v *visit, seen lockSeal, form string, away bool) {
 		// The same form again: it is the same press, whether the first one was taken or not.
 		v.w.Header().Set("Retry-After", "10")
 		p.showLockForm(v, http.StatusServiceUnavailable, lockPage{
-			shownID: shownID{ID: id, Name: id}, ThenGet: seen.ThenGet, Form: form, Until: seen.Until, Reason: order.Reason, Again: true,
+			shownID: shownID{ID: id, Name: id}, ThenGet: seen.ThenGet, Finish: seen.Finish, Form: form, Until: seen.Until, Reason: order.Reason, Again: true,
 		})
 		return
 	case errors.Is(err, mobileid.ErrMobileIDNotActive):
@@ -230,7 +237,7 @@ func (p *Pages) lockNext(v *visit, seen lockSeal, form string, away bool) {
 		return
 	}
 	if away {
-		v.show(http.StatusAccepted, "stored", storedPage{ID: id, NoGet: seen.ThenGet})
+		v.show(http.StatusAccepted, "stored", storedPage{ID: id, Finish: seen.Finish, NoGet: seen.ThenGet})
 		return
 	}
 	token, err := p.accepted.Seal(p.Clock().UTC(), p.FormTime*4, v.session.ID, id)
@@ -243,8 +250,9 @@ func (p *Pages) lockNext(v *visit, seen lockSeal, form string, away bool) {
 
 // storedPage is shown after a Next that no page can follow now.
 type storedPage struct {
-	ID    string
-	NoGet bool // a new mobile ID was asked for, and could not be granted
+	ID     string
+	Finish bool // it was locked already, and is to go on
+	NoGet  bool // a new mobile ID was asked for, and could not be granted
 }
 
 // unchangedPage is the end after Cancel.

@@ -82,6 +82,7 @@ type mobileIDPage struct {
 	ByYou        bool
 	Lockable     bool
 	Underway     bool // a lock runs
+	Stopped      bool // no lock runs, and a certificate is open
 }
 
 // shownCertificate is a certificate on the page of its mobile ID.
@@ -101,6 +102,7 @@ func (p *Pages) mobileID(v *visit) {
 		shownID:  shown(m),
 		ByYou:    progress.By.UserID == v.user(),
 		Underway: underway(progress),
+		Stopped:  stopped(progress),
 	}
 	page.Lockable = m.State == mobileid.Active && !page.Underway
 	for _, c := range m.Certificates {
@@ -112,8 +114,12 @@ func (p *Pages) mobileID(v *visit) {
 // underway reports that there is progress to be seen, and no second button to be
 // pressed.
 func underway(p desk.Progress) bool {
-	return p.Stage == desk.StageRequested || p.Stage == desk.StageLocked
+	return p.Stage == desk.StageRequested || p.Stage == desk.StageLocked && !p.Idle
 }
+
+// stopped reports that the mobile ID is locked with a certificate that is not revoked, and
+// that nothing works on it: a new start of the lock goes on there.
+func stopped(p desk.Progress) bool { return p.Stage == desk.StageLocked && p.Idle }
 
 // use says what a certificate is for, by its key usage (RFC 5280 section 4.2.1.3).
 func use(c mobileid.Certificate) string {

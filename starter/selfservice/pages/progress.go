@@ -19,6 +19,7 @@ type progressPage struct {
 	Line      string // what changes last, for the live region
 	Steps     []progressStep
 	Promise   bool   // it goes on when the page is closed
+	Again     string // what to press for it to go on, or to begin again; empty: nothing
 	Panel     bool   // the three end states stand
 	Chained   bool   // goes on to Get mobile ID
 	CanGet    bool   // Get mobile ID is offered
@@ -42,6 +43,8 @@ const (
 	stepWorking = "working"
 	stepDone    = "done"
 	stepHelp    = "needs help"
+	stepStopped = "stopped"
+	stepUnseen  = "not known"
 )
 
 // readProgress reads what the page shows.
@@ -92,12 +95,25 @@ func (page *progressPage) describe() {
 	case desk.StageLocked:
 		page.Heading = "Your mobile ID is being locked"
 		page.Line = "It is blocked in this service. Its certificates are being revoked."
-		if page.Silent {
+		switch {
+		case page.Silent:
 			page.Line = "It is blocked in this service. Its certificates are revoked as soon as this service works again."
+		case page.Idle:
+			page.Heading, page.Promise, page.Again = "The lock of your mobile ID has stopped", false, "Go on with the lock"
+			page.Line = "It is blocked in this service. Not all its certificates are revoked, and nothing works on that now."
+		}
+	case desk.StageStopped:
+		page.Heading, page.Promise = "Your mobile ID is not locked", false
+		page.Line = "The lock was ended before that, from outside. Nothing works on it now."
+		if page.State == mobileid.Active {
+			page.Again = "Lock mobile ID"
 		}
 	case desk.StageRevoked:
 		page.Heading, page.Panel = "Your mobile ID is locked", true
 		page.Line = "Its certificates are revoked. Other services will notice soon."
+		if page.Idle {
+			page.Promise, page.Line = false, "Its certificates are revoked. Other services notice by themselves; whether they have, is not looked at any more."
+		}
 	case desk.StageVisible:
 		page.Heading, page.Panel, page.Promise = "Your mobile ID is locked", true, false
 		page.Line = "Other services see it now."
@@ -121,6 +137,10 @@ func (page *progressPage) steps() []progressStep {
 		switch done := !steps[i].At.IsZero(); {
 		case done:
 			steps[i].State = stepDone
+		case before && page.Idle && page.Panel:
+			steps[i].State = stepUnseen
+		case before && (page.Idle || page.Stage == desk.StageStopped):
+			steps[i].State = stepStopped
 		case before && page.NeedsHelp:
 			steps[i].State = stepHelp
 		case before:
@@ -226,7 +246,7 @@ func (p *Pages) history(v *visit) {
 			if e.Finished {
 				lines[i].What += " Its certificates are revoked."
 			} else {
-				lines[i].What += " Its certificates are being revoked."
+				lines[i].What += " Not all its certificates are revoked yet."
 			}
 		}
 	}

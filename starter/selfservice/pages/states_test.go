@@ -62,6 +62,7 @@ func states() map[string]state {
 		"mobile IDs, none":          {"mobile-ids", []shownID{}, nil},
 		"mobile ID":                 {"mobile-id", mobileIDPage{shownID: phone, Lockable: true, Certificates: certificates}, nil},
 		"mobile ID, being locked":   {"mobile-id", mobileIDPage{shownID: locking, Underway: true}, nil},
+		"mobile ID, lock stopped":   {"mobile-id", mobileIDPage{shownID: locking, Stopped: true, Certificates: certificates}, nil},
 		"mobile ID, locked":         {"mobile-id", mobileIDPage{shownID: lost, ByYou: true, Certificates: certificates}, nil},
 		"mobile ID, registered":     {"mobile-id", mobileIDPage{shownID: shownID{ID: "mid-1", Name: "mid-1", State: mobileid.Registered}}, nil},
 		"not active, locked":        {"not-active", mobileIDPage{shownID: lost, ByYou: true}, nil},
@@ -73,6 +74,9 @@ func states() map[string]state {
 		"lock, the only way in":     {"lock", lockPage{shownID: phone, WayIn: thisOne, ThenGet: true, Form: "f", Until: noon}, formEnds},
 		"lock, not stored":          {"lock", lockPage{shownID: shownID{ID: "mid-1", Name: "mid-1"}, Form: "f", Until: noon, Again: true}, formEnds},
 		"lock, no more time":        {"lock", lockPage{shownID: shownID{ID: "mid-1", Name: "mid-1"}, Form: "f", Until: noon, NoMore: true}, nobodyKnown},
+		"lock, stopped":             {"lock", lockPage{shownID: locking, Certificates: both, Finish: true, Form: "f", Until: noon}, formEnds},
+		"lock, stopped, not stored": {"lock", lockPage{shownID: shownID{ID: "mid-1", Name: "mid-1"}, Finish: true, Form: "f", Until: noon, Again: true}, formEnds},
+		"stored, stopped":           {"stored", storedPage{ID: "mid-1", Finish: true}, nobodyKnown},
 		"stored":                    {"stored", storedPage{ID: "mid-1", NoGet: true}, nobodyKnown},
 		"unchanged":                 {"unchanged", unchangedPage{ID: "mid-1", Sure: true}, nil},
 		"unchanged, nobody knows":   {"unchanged", unchangedPage{ID: "mid-1"}, nil},
@@ -105,6 +109,9 @@ func states() map[string]state {
 		page := progressPage{
 			shownID: lost, Progress: progress, Reload: "/mobile-ids/mid-1001/progress", Events: "/events", CanGet: true,
 			Accepted: progress.RequestedAt,
+		}
+		if progress.LockedAt.IsZero() {
+			page.shownID = phone
 		}
 		if progress.Number > 0 {
 			page.Reference = reference(page.ID, progress.Number)
@@ -161,6 +168,9 @@ func progressStates() map[string]desk.Progress {
 		"locked, CA away":        {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: waiting, NextTry: noon, Tries: 3, CAIsAsked: true},
 		"locked, help is needed": {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open, NeedsHelp: true},
 		"locked, silence":        {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open, Silent: true},
+		"stopped":                {Stage: desk.StageStopped, RequestedAt: noon},
+		"locked, stopped":        {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open, Idle: true},
+		"revoked, not seen":      {Stage: desk.StageRevoked, RequestedAt: noon, LockedAt: noon, RevokedAt: noon, Number: 1, Certificates: revoked, Idle: true},
 		"revoked":                {Stage: desk.StageRevoked, RequestedAt: noon, LockedAt: noon, RevokedAt: noon, Number: 1, Certificates: revoked},
 		"visible":                {Stage: desk.StageVisible, RequestedAt: noon, LockedAt: noon, RevokedAt: noon, VisibleAt: noon, Number: 1, Certificates: revoked},
 	}
