@@ -265,3 +265,51 @@ func TestClosedUnseen(t *testing.T) {
 	require.False(t, p.progress(t, publishing, "anna").Finished())
 	require.Contains(t, p.signedIn(t, "anna").mainOf("/mobile-ids/mid-anna/progress"), "will notice soon")
 }
+
+// Where no worker can tell what Cancel of a Get comes to, nobody says that nothing was
+// changed: certificates may have been issued.
+func TestCancelGetWithoutWorker(t *testing.T) {
+	temporal := &mocks.Client{}
+	temporal.On("DescribeWorkflowExecution", mock.Anything, mock.Anything, mock.Anything).Return(&workflowservice.DescribeWorkflowExecutionResponse{
+		WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{Execution: &commonpb.WorkflowExecution{RunId: "run-1"}, Status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING},
+	}, nil)
+	temporal.On("QueryWorkflow", mock.Anything, mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(nil, serviceerror.NewWorkflowNotReady("no worker"))
+	temporal.On("UpdateWorkflow", mock.Anything, mock.Anything).Return(nil, serviceerror.NewDeadlineExceeded("no worker"))
+	temporal.On("SignalWorkflow", mock.Anything, mock.Anything, mock.Anything, workflows.Cancel, mock.Anything).Return(nil)
+	p := newPlace(t).on(t, temporal)
+	b := p.signedIn(t, "anna")
+	response, body := b.post("/get/cancel", nil)
+	require.Equal(t, http.StatusAccepted, response.StatusCode)
+	require.Contains(t, body, "Your Cancel is stored")
+	require.NotContains(t, mainPart.FindString(body), "Nothing was changed")
+	temporal.AssertCalled(t, "SignalWorkflow", mock.Anything, mock.Anything, mock.Anything, workflows.Cancel, mock.Anything)
+}
+
+// A Get that somebody terminated is said to have stopped, and keeps nobody from the next
+// one, which has a grant of its own.
+func TestStoppedGet(t *testing.T) {
+	temporal := process(t, enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, workflows.GetStatus{Phase: workflows.Issuing})
+	temporal.On("UpdateWorkflow", mock.Anything, mock.Anything).Return(nil, serviceerror.NewNotFound("workflow execution already completed")).Once()
+	p := newPlace(t).on(t, temporal)
+	p.lockInIM(t, "anna")
+	p.end(t, "anna", mobileid.OutcomeRevoked)
+	b := p.signedIn(t, "anna")
+	page := b.mainOf("/get/progress")
+	require.Contains(t, page, "Get mobile ID has stopped")
+	require.NotContains(t, page, "being issued")
+	require.NotContains(t, page, "data-events")
+	response, _ := b.post("/get/cancel", nil)
+	require.Equal(t, "/get/progress", response.Header.Get("Location"), "certificates may have been issued")
+	form := b.form("/get")
+
+	run, handle := &mocks.WorkflowRun{}, &mocks.WorkflowUpdateHandle{}
+	run.On("GetRunID").Return("run-2")
+	handle.On("Get", mock.Anything, mock.Anything).Return(nil)
+	temporal.On("ExecuteWorkflow", mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(run, nil)
+	temporal.On("UpdateWorkflow", mock.Anything, mock.Anything).Return(handle, nil)
+	response, body := b.post("/get", url.Values{"form": {form}, "decision": {"next"}})
+	require.Equal(t, http.StatusSeeOther, response.StatusCode, body)
+	applicant, err := p.store.Applicant(t.Context(), "anna")
+	require.NoError(t, err)
+	require.NotNil(t, applicant.Grant)
+}

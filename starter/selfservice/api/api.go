@@ -70,7 +70,7 @@ type Desk interface {
 	ConfirmGet(ctx context.Context, userID, requestID string) error
 	NextGet(ctx context.Context, userID, requestID string) error
 	LockForGet(ctx context.Context, userID, requestID string) error
-	CancelGet(ctx context.Context, userID, requestID string) error
+	CancelGet(ctx context.Context, userID, requestID string) (stored bool, err error)
 	RetryGet(ctx context.Context, userID string) (bool, error)
 	Provisioning(ctx context.Context, userID string) (mobileid.Provisioning, error)
 	Code(ctx context.Context, userID string) ([]byte, error)

@@ -14,6 +14,7 @@ import (
 
 	"mobileid"
 	"mobileid/starter/selfservice/desk"
+	"mobileid/workflows"
 )
 
 // What is served and what the document says are the same, both ways.
@@ -195,4 +196,14 @@ func TestEvents(t *testing.T) {
 	}
 	response, _ = p.do(p.request(otto, http.MethodGet, "/mobile-ids/mid-otto/lock/events", ""))
 	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode, "one user cannot take them all")
+}
+
+// A Get that was ended from outside is over, and not in the phase in which that was.
+func TestViewOfStoppedGet(t *testing.T) {
+	var g desk.Getting
+	g.Phase, g.Stopped = workflows.NeedsOperator, true
+	view := viewGet(g)
+	require.Equal(t, phaseStopped, view.Phase)
+	require.True(t, view.Finished)
+	require.False(t, view.NeedsOperator)
 }

@@ -33,6 +33,7 @@ func (a *API) getting(handle func(*call)) func(*call) {
 const (
 	phaseNone    workflows.Phase = "none"    // no Get runs, and none has been
 	phaseUnknown workflows.Phase = "unknown" // nobody can tell now
+	phaseStopped workflows.Phase = "stopped" // it was ended from outside before it was done
 )
 
 // getView is where the user's Get stands. It never holds the code.
@@ -61,11 +62,13 @@ type codeView struct {
 func viewGet(g desk.Getting) getView {
 	v := getView{
 		Phase: g.Phase, MobileID: g.MobileID, Outcome: g.Outcome, RequestedAt: g.RequestedAt, ActivatedAt: g.ActivatedAt, Deadline: g.Deadline,
-		NeedsOperator: g.Phase == workflows.NeedsOperator, CanCancel: g.CanCancel(), Finished: g.Ended || !g.Running && !g.Unknown,
+		NeedsOperator: g.Running && g.Phase == workflows.NeedsOperator, CanCancel: g.CanCancel(), Finished: g.Ended || !g.Running && !g.Unknown,
 	}
 	switch {
 	case g.Unknown:
 		v.Phase = phaseUnknown
+	case g.Stopped:
+		v.Phase = phaseStopped
 	case g.Phase == "":
 		v.Phase = phaseNone
 	case g.Phase == workflows.AwaitingConfirmation:
@@ -133,7 +136,7 @@ func (a *API) getLock(c *call) {
 func (a *API) getCancel(c *call) {
 	id, _, err := c.getOrder("cancel")
 	if err == nil {
-		err = a.Desk.CancelGet(c.ctx(), c.user(), id)
+		_, err = a.Desk.CancelGet(c.ctx(), c.user(), id) // whether it is only stored is seen next
 	}
 	c.answerDecided(err)
 }

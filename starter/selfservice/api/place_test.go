@@ -178,8 +178,8 @@ func (e *engine) LockForGet(_ context.Context, userID, requestID string) error {
 	return e.noteGet("lock", userID, requestID)
 }
 
-func (e *engine) CancelGet(_ context.Context, userID, requestID string) error {
-	return e.noteGet("cancel", userID, requestID)
+func (e *engine) CancelGet(_ context.Context, userID, requestID string) (bool, error) {
+	return false, e.noteGet("cancel", userID, requestID)
 }
 
 func (e *engine) RetryGet(_ context.Context, userID string) (bool, error) {

@@ -99,7 +99,7 @@ func (d *Desk) getting(ctx context.Context, userID string, applicant *client.App
 		g.Unknown = true
 	default:
 		g.GetStatus = status
-		g.Running = status.Phase != workflows.Closed
+		g.Running = status.Phase != workflows.Closed && !status.Stopped
 	}
 	if g.Ended || !g.Running && !g.Unknown {
 		return g, nil
@@ -146,7 +146,7 @@ func (d *Desk) ConfirmGet(ctx context.Context, userID, requestID string) error {
 // startGet starts a Get with a new grant, or joins the one that runs.
 func (d *Desk) startGet(ctx context.Context, userID string, applicant *client.Applicant) (client.GetStatus, error) {
 	status, err := applicant.Status(ctx)
-	running := err == nil && status.Phase != workflows.Closed
+	running := err == nil && status.Phase != workflows.Closed && !status.Stopped
 	if errors.Is(err, client.ErrNoWorker) {
 		if running, err = applicant.Running(ctx); err != nil {
 			return status, asUnreachable(err)
@@ -166,26 +166,27 @@ func (d *Desk) startGet(ctx context.Context, userID string, applicant *client.Ap
 
 // GetCancel presses Cancel. A Get that runs is closed, and what it has begun is taken
 // back; mobileid.ErrAlreadyConfirmed means that it came too late. A lock that came
-// before goes on, whatever becomes of this.
-func (d *Desk) GetCancel(ctx context.Context, userID string) error {
+// before goes on, whatever becomes of this. stored means that no worker has answered:
+// Cancel counts when one does, and nobody can tell now what it comes to.
+func (d *Desk) GetCancel(ctx context.Context, userID string) (stored bool, err error) {
 	return d.CancelGet(ctx, userID, "")
 }
 
 // CancelGet is GetCancel with an id of the request.
-func (d *Desk) CancelGet(ctx context.Context, userID, requestID string) error {
+func (d *Desk) CancelGet(ctx context.Context, userID, requestID string) (stored bool, err error) {
 	if d.Gets == nil {
-		return errNotOffered
+		return false, errNotOffered
 	}
 	ctx, cancel := context.WithTimeout(ctx, actWait)
 	defer cancel()
-	_, err := d.Gets.User(userID, "").Once(requestID).Cancel(ctx)
+	status, err := d.Gets.User(userID, "").Once(requestID).Cancel(ctx)
 	if errors.Is(err, mobileid.ErrMobileIDNotFound) {
-		return nil // none runs
+		return false, nil // none runs
 	}
 	if err != nil {
-		return asUnreachable(err)
+		return false, asUnreachable(err)
 	}
-	return nil
+	return status.Stored, nil
 }
 
 // Code draws the QR code that the user can scan now, as a PNG. It is a secret of this

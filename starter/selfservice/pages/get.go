@@ -117,17 +117,20 @@ func (p *Pages) getCancel(v *visit) {
 }
 
 func (p *Pages) cancelGet(v *visit) {
+	stored := false
 	before, err := p.Desk.Get(v.ctx(), v.user())
 	if err == nil {
-		err = p.Desk.GetCancel(v.ctx(), v.user())
+		stored, err = p.Desk.GetCancel(v.ctx(), v.user())
 	}
 	switch {
 	case errors.Is(err, mobileid.ErrAlreadyConfirmed):
 		v.redirect("/get/progress")
 	case err != nil:
 		v.fail(err)
-	case before.Running && !before.RequestedAt.IsZero():
-		v.redirect("/get/progress") // what was begun is being taken back
+	case stored:
+		v.show(http.StatusAccepted, "cancel-stored", nil)
+	case before.Unknown, before.Stopped, before.Running && !before.RequestedAt.IsZero():
+		v.redirect("/get/progress") // which says what becomes of what was begun
 	default:
 		v.show(http.StatusOK, "unchanged", unchangedPage{Sure: true})
 	}
@@ -164,6 +167,9 @@ func (page *getProgressPage) describe() {
 		page.Line = "It has ended. How, nobody can tell now: look again as soon as this service works again."
 	case page.Unknown:
 		page.Line = "Nobody can tell now how far it is. It goes on as soon as this service works again."
+	case page.Stopped:
+		page.Heading, page.Over = "Get mobile ID has stopped", true
+		page.Line = "It was ended from outside before it was done, and nothing works on it now."
 	case page.Outcome == workflows.OutcomeActive:
 		page.Heading, page.Line = "Your new mobile ID is active", "You can use it now."
 		page.Done, page.Over = true, true

@@ -81,6 +81,7 @@ func states() map[string]state {
 		"unchanged":                 {"unchanged", unchangedPage{ID: "mid-1", Sure: true}, nil},
 		"unchanged, nobody knows":   {"unchanged", unchangedPage{ID: "mid-1"}, nil},
 		"unchanged, of Get":         {"unchanged", unchangedPage{Sure: true}, nil},
+		"Cancel stored":             {"cancel-stored", nil, nil},
 		"expired":                   {"expired", expiredPage{Here: "/mobile-ids/mid-1/lock"}, nil},
 		"expired, signed out":       {"expired", expiredPage{Here: "/sign-in"}, signedOut},
 		"refused":                   {"refused", nil, func(v *view) { v.Limits = nil }},
@@ -188,6 +189,9 @@ func getStates() map[string]desk.Getting {
 	} {
 		all[string(phase)] = in(phase)
 	}
+	ended := in(workflows.Issuing)
+	ended.Running, ended.Stopped = false, true
+	all["ended from outside"] = ended
 	code := in(workflows.AwaitingPhone)
 	code.Code, code.CodeUntil = true, noon
 	all["a code on the page"] = code
