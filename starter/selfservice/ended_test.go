@@ -25,6 +25,7 @@ import (
 	"mobileid"
 	starter "mobileid/starter/client"
 	"mobileid/starter/selfservice/desk"
+	"mobileid/starter/selfservice/session"
 	"mobileid/workflows"
 )
 
@@ -312,4 +313,43 @@ func TestStoppedGet(t *testing.T) {
 	applicant, err := p.store.Applicant(t.Context(), "anna")
 	require.NoError(t, err)
 	require.NotNil(t, applicant.Grant)
+}
+
+// A lock whose certificates had all expired has revoked nothing: no page and no receipt
+// dates it, or says that others see it.
+func TestLockOfExpired(t *testing.T) {
+	p := newPlace(t).on(t, noProcess())
+	carl, expired := mobileid.User{ID: "carl", Name: "Carl", Active: true, Roles: []string{mobileid.SelfServiceRole}}, certificate("c1")
+	expired.NotBefore, expired.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+	require.NoError(t, p.store.PutUser(t.Context(), carl, "carl@example.com"))
+	hash, err := session.HashPassword(password)
+	require.NoError(t, err)
+	require.NoError(t, p.store.PutPassword(t.Context(), "carl", hash))
+	require.NoError(t, p.store.CreateMobileID(t.Context(), mobileid.MobileID{
+		ID: "mid-carl", Name: "Phone of Carl", Owner: carl, State: mobileid.Active, Certificates: []mobileid.Certificate{expired},
+	}))
+	p.lockInIM(t, "carl")
+	p.end(t, "carl", mobileid.OutcomeExpiredNotRevoked)
+	progress := p.progress(t, noProcess(), "carl")
+	require.Equal(t, desk.StageRevoked, progress.Stage)
+	require.Zero(t, progress.RevokedAt)
+	require.Zero(t, progress.VisibleAt)
+	require.False(t, progress.LockedAt.IsZero())
+	require.True(t, progress.Finished())
+
+	b := p.signedIn(t, "carl")
+	page := b.mainOf("/mobile-ids/mid-carl/progress")
+	require.Contains(t, page, "Its certificates had expired, so none had to be revoked.")
+	require.Regexp(t, `Revoked at the certificate authority: <span class="word">not needed: expired</span></li>`, page)
+	require.Regexp(t, `Visible to other services: <span class="word">not needed: expired</span></li>`, page)
+	for _, wrong := range []string{"Other services see it", "working", "goes on", "data-events"} {
+		require.NotContains(t, page, wrong)
+	}
+	page = b.mainOf("/mobile-ids/mid-carl/receipt")
+	require.Contains(t, page, "<dt>Revoked at the certificate authority</dt><dd>not needed: expired</dd>")
+	require.Contains(t, page, "<dt>Visible to other services</dt><dd>not needed: expired</dd>")
+	_, text := b.get("/mobile-ids/mid-carl/receipt.txt")
+	require.Contains(t, text, "Revoked at the certificate authority  not needed: expired\n")
+	require.Contains(t, text, "Visible to other services             not needed: expired\n")
+	require.Contains(t, b.mainOf("/history"), "No certificate had to be revoked.")
 }

@@ -207,3 +207,30 @@ func TestViewOfStoppedGet(t *testing.T) {
 	require.True(t, view.Finished)
 	require.False(t, view.NeedsOperator)
 }
+
+// What had expired was not revoked: there is no time of that, and nothing more to wait for.
+func TestLockOfExpired(t *testing.T) {
+	p := newPlace(t)
+	carl := mobileid.User{ID: "carl", Name: "Carl", Active: true, Roles: []string{mobileid.SelfServiceRole}}
+	require.NoError(t, p.store.PutUser(t.Context(), carl, "carl@example.com"))
+	require.NoError(t, p.store.CreateMobileID(t.Context(), mobileid.MobileID{
+		ID: "mid-carl", Name: "Phone of Carl", Owner: carl, State: mobileid.Active, Certificates: []mobileid.Certificate{{
+			CertificateID: mobileid.CertificateID{Issuer: strings.Repeat("ab", 32), Serial: "c1"}, IssuerDN: "CN=Test CA",
+			NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour), State: mobileid.CertificateValid,
+		}},
+	}))
+	p.lockTo(mobileid.OutcomeExpiredNotRevoked, "mid-carl", "carl", "c1")
+	token := p.token("carl")
+	_, text := p.do(p.request(token, http.MethodGet, "/mobile-ids/mid-carl/lock", ""))
+	p.requireSchema("Lock", []byte(text))
+	require.Contains(t, text, `"stage":"revoked"`)
+	require.Contains(t, text, `"finished":true`)
+	require.NotContains(t, text, "revokedAt")
+	require.NotContains(t, text, "visibleAt")
+	_, text = p.do(p.request(token, http.MethodGet, "/mobile-ids/mid-carl/receipt", ""))
+	require.Contains(t, text, "lockedAt")
+	require.NotContains(t, text, "revokedAt")
+	require.NotContains(t, text, "visibleAt")
+	_, text = p.do(p.request(token, http.MethodGet, "/mobile-ids/mid-carl/lock/events", ""))
+	require.Contains(t, text, "event: over")
+}

@@ -425,7 +425,10 @@ func (p *place) requireUnchanged() {
 }
 
 // lock locks a mobile ID in the store, with a revoked certificate.
-func (p *place) lock(id, owner, serial string) {
+func (p *place) lock(id, owner, serial string) { p.lockTo(mobileid.OutcomeRevoked, id, owner, serial) }
+
+// lockTo is lock with another outcome of the certificate.
+func (p *place) lockTo(outcome mobileid.CertificateOutcome, id, owner, serial string) {
 	p.t.Helper()
 	at := time.Now().UTC().Truncate(time.Second)
 	process, decision := mobileid.Process{Name: "x", WorkflowID: "w", RunID: "r"}, mobileid.Decision{UserID: owner}
@@ -436,10 +439,16 @@ func (p *place) lock(id, owner, serial string) {
 		StatusAtCA: mobileid.StatusRevoked, Outcome: mobileid.OutcomeRevoked, Reason: mobileid.Unspecified, RevokedAt: at.Add(2 * time.Second),
 		Proof: []mobileid.Proof{{Source: mobileid.ProofFromOCSP, At: at.Add(2 * time.Second), SHA256: strings.Repeat("cd", 32)}},
 	}
+	if outcome == mobileid.OutcomeExpiredNotRevoked {
+		result.StatusAtCA, result.Outcome, result.Reason, result.RevokedAt = mobileid.StatusGood, outcome, "", time.Time{}
+	}
 	_, err = p.store.RecordRevocations(p.t.Context(), mobileid.RevocationOrder{
 		MobileID: id, Process: process, Decision: decision, CA: "ca", Certificates: []mobileid.CertificateResult{result},
 	})
 	require.NoError(p.t, err)
+	if outcome == mobileid.OutcomeExpiredNotRevoked {
+		return // nobody publishes that
+	}
 	result.StateInIM, result.VisibleAt = mobileid.CertificateRevoked, at.Add(3*time.Second)
 	_, err = p.store.Record(p.t.Context(), mobileid.Record{
 		MobileID: id, Event: mobileid.EventVisible, Process: process, CA: "ca", Certificates: []mobileid.CertificateResult{result},

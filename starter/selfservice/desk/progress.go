@@ -23,7 +23,7 @@ const (
 	StageRequested Stage = "requested" // Next is accepted; the mobile ID is not locked yet
 	StageUnknown   Stage = "unknown"   // a process is there, and nobody can tell what it does
 	StageLocked    Stage = "locked"    // the mobile ID is locked; a certificate is open
-	StageRevoked   Stage = "revoked"   // the three end states stand; others may not see it yet
+	StageRevoked   Stage = "revoked"   // the three end states stand; others may not see it yet, or there was nothing to revoke
 	StageVisible   Stage = "visible"   // others can see it
 	StageUnchanged Stage = "unchanged" // cancelled, or never answered: nothing was changed
 	StageRefused   Stage = "refused"   // the process was refused: nothing was changed
@@ -60,9 +60,18 @@ func (p Progress) Finished() bool {
 	case StageVisible, StageUnchanged, StageRefused, StageStopped, StageNone, StageWaiting:
 		return true
 	case StageRevoked:
-		return p.Idle
+		return p.Idle || p.NothingToRevoke()
 	}
 	return false
+}
+
+// NothingToRevoke reports that the end states stand and nothing had to be revoked: every
+// certificate was past its notAfter, or there was none. Then there is no time at which
+// it was, nor one since when others see it.
+func (p Progress) NothingToRevoke() bool {
+	return p.Stage == StageRevoked && !slices.ContainsFunc(p.Certificates, func(c mobileid.CertificateResult) bool {
+		return c.Outcome != mobileid.OutcomeExpiredNotRevoked
+	})
 }
 
 // Revoked counts the certificates that are done.
@@ -91,7 +100,7 @@ func (d *Desk) Look(userID, id string) func(context.Context) (Progress, error) {
 			return Progress{}, err
 		}
 		p := Recorded(owned)
-		if p.Stage == StageVisible {
+		if p.Stage == StageVisible || p.NothingToRevoke() {
 			return p, nil
 		}
 		asking, cancel := context.WithTimeout(ctx, askWait)
@@ -105,7 +114,7 @@ func (d *Desk) Look(userID, id string) func(context.Context) (Progress, error) {
 		if owned, err = d.Store.Owned(ctx, userID, id); err != nil {
 			return Progress{}, err
 		}
-		if p = Recorded(owned); p.Stage != StageVisible {
+		if p = Recorded(owned); p.Stage != StageVisible && !p.NothingToRevoke() {
 			p.add(status, asked)
 		}
 		return p, nil
@@ -166,11 +175,10 @@ func (p *Progress) settle(done bool) {
 		return
 	}
 	p.Stage = StageRevoked
-	p.RevokedAt = p.LockedAt
-	visible := true
+	visible := !p.NothingToRevoke()
 	var last time.Time
 	for _, c := range p.Certificates {
-		if c.RevokedAt.After(p.RevokedAt) || p.RevokedAt.Equal(p.LockedAt) && !c.RevokedAt.IsZero() {
+		if c.RevokedAt.After(p.RevokedAt) {
 			p.RevokedAt = c.RevokedAt
 		}
 		if c.Outcome == mobileid.OutcomeExpiredNotRevoked {

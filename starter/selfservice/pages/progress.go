@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"mobileid"
@@ -45,6 +46,8 @@ const (
 	stepHelp    = "needs help"
 	stepStopped = "stopped"
 	stepUnseen  = "not known"
+	stepNone    = "not needed"
+	stepExpired = "not needed: expired"
 )
 
 // readProgress reads what the page shows.
@@ -111,7 +114,12 @@ func (page *progressPage) describe() {
 	case desk.StageRevoked:
 		page.Heading, page.Panel = "Your mobile ID is locked", true
 		page.Line = "Its certificates are revoked. Other services will notice soon."
-		if page.Idle {
+		switch {
+		case page.NothingToRevoke() && len(page.Certificates) > 0:
+			page.Promise, page.Line = false, "Its certificates had expired, so none had to be revoked."
+		case page.NothingToRevoke():
+			page.Promise, page.Line = false, "It had no certificate that had to be revoked."
+		case page.Idle:
 			page.Promise, page.Line = false, "Its certificates are revoked. Other services notice by themselves; whether they have, is not looked at any more."
 		}
 	case desk.StageVisible:
@@ -137,6 +145,8 @@ func (page *progressPage) steps() []progressStep {
 		switch done := !steps[i].At.IsZero(); {
 		case done:
 			steps[i].State = stepDone
+		case page.NothingToRevoke():
+			steps[i].State = notNeeded(page.Progress)
 		case before && page.Idle && page.Panel:
 			steps[i].State = stepUnseen
 		case before && (page.Idle || page.Stage == desk.StageStopped):
@@ -151,6 +161,14 @@ func (page *progressPage) steps() []progressStep {
 		before = before && steps[i].State == stepDone
 	}
 	return steps
+}
+
+// notNeeded says why nothing had to be revoked.
+func notNeeded(p desk.Progress) string {
+	if len(p.Certificates) > 0 {
+		return stepExpired
+	}
+	return stepNone
 }
 
 func (p *Pages) progress(v *visit) {
@@ -216,6 +234,8 @@ func reference(mobileID string, number int64) string {
 	return mobileID + "/" + itoa(number)
 }
 
+func wasRevoked(c mobileid.Certificate) bool { return c.State == mobileid.CertificateRevoked }
+
 // historyPage lists the user's locks.
 type historyLine struct {
 	shownID
@@ -243,9 +263,12 @@ func (p *Pages) history(v *visit) {
 			if lines[i].ByYou {
 				lines[i].What = "Locked by you."
 			}
-			if e.Finished {
+			switch {
+			case e.Finished && slices.ContainsFunc(e.MobileID.Certificates, wasRevoked):
 				lines[i].What += " Its certificates are revoked."
-			} else {
+			case e.Finished:
+				lines[i].What += " No certificate had to be revoked."
+			default:
 				lines[i].What += " Not all its certificates are revoked yet."
 			}
 		}

@@ -59,6 +59,7 @@ func newRenderer() (*renderer, error) {
 		"stamp":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"short":     short,
 		"outcome":   outcome,
+		"notNeeded": notNeeded,
 		"source":    source,
 		"lockFirst": lockFirstAddress,
 	}
@@ -84,7 +85,7 @@ func newRenderer() (*renderer, error) {
 	}
 	r.plain, err = texttemplate.New("receipt.txt").Funcs(texttemplate.FuncMap{
 		"stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"line":  oneLine, "outcome": outcome, "source": source,
+		"line":  oneLine, "outcome": outcome, "notNeeded": notNeeded, "source": source,
 	}).ParseFS(templates, "templates/receipt.txt")
 	return r, err
 }

@@ -99,6 +99,9 @@ func states() map[string]state {
 				Audit: mobileid.AuditMark{Number: 3, MAC: strings.Repeat("ab", 32)},
 			}, Reference: "mid-1001/1", Owner: "Anna Andersson", ByYou: true,
 		}, nil},
+		"receipt, all had expired": {"receipt", receiptPage{
+			shownID: lost, Progress: desk.Progress{Stage: desk.StageRevoked, RequestedAt: noon, LockedAt: noon, Certificates: revoked[1:]}, Reference: "mid-1001/1",
+		}, nil},
 		"receipt, unfinished": {"receipt", receiptPage{shownID: locking, Progress: desk.Progress{LockedAt: noon, Certificates: revoked[:1]}, Reference: "mid-1001/1"}, nil},
 
 		"get":                 {"get", getPage{Form: "f", Until: noon}, formEnds},
@@ -173,6 +176,8 @@ func progressStates() map[string]desk.Progress {
 		"locked, stopped":        {Stage: desk.StageLocked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: open, Idle: true},
 		"revoked, not seen":      {Stage: desk.StageRevoked, RequestedAt: noon, LockedAt: noon, RevokedAt: noon, Number: 1, Certificates: revoked, Idle: true},
 		"revoked":                {Stage: desk.StageRevoked, RequestedAt: noon, LockedAt: noon, RevokedAt: noon, Number: 1, Certificates: revoked},
+		"all had expired":        {Stage: desk.StageRevoked, RequestedAt: noon, LockedAt: noon, Number: 1, Certificates: revoked[1:]},
+		"no certificates":        {Stage: desk.StageRevoked, RequestedAt: noon, LockedAt: noon, Number: 1},
 		"visible":                {Stage: desk.StageVisible, RequestedAt: noon, LockedAt: noon, RevokedAt: noon, VisibleAt: noon, Number: 1, Certificates: revoked},
 	}
 }
