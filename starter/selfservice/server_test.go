@@ -31,6 +31,7 @@ import (
 	"mobileid/activities/identitymanager"
 	"mobileid/config"
 	"mobileid/starter/selfservice/session"
+	"mobileid/workflows"
 )
 
 const password = "a password for tests"
@@ -432,36 +433,75 @@ func TestForms(t *testing.T) {
 	require.Equal(t, "/sign-in?ended=undone&then=%2Fmobile-ids%2Fmid-anna%2Flock", response.Header.Get("Location"), "without a session it is worth nothing")
 }
 
-// Without Temporal a Next is not taken, the page says so, and the same press can be
-// repeated.
 // Who signed in with a mobile ID is warned that it may have been the only way in.
 func TestStrandingIsWarnedOf(t *testing.T) {
 	p := newPlace(t)
 	const token = "a token of a session"
 	sum := sha256.Sum256([]byte(token))
-	begin := func(method string) *browser {
+	begin := func(method, user string) *browser {
 		b := p.browser(t)
 		require.NoError(t, p.store.StartSession(t.Context(), identitymanager.Session{
-			ID: hex.EncodeToString(sum[:]), User: mobileid.User{ID: "anna"}, Method: method, ExpiresAt: time.Now().Add(time.Hour),
+			ID: hex.EncodeToString(sum[:]), User: mobileid.User{ID: user}, Method: method, ExpiresAt: time.Now().Add(time.Hour),
 		}, hex.EncodeToString(sum[:])))
 		u, err := url.Parse(p.URL)
 		require.NoError(t, err)
 		b.Jar.SetCookies(u, []*http.Cookie{{Name: "mobileid", Value: token, Path: "/"}})
 		return b
 	}
-	_, body := begin("openid").get("/mobile-ids/mid-anna/lock")
+	_, body := begin("openid", "anna").get("/mobile-ids/mid-anna/lock")
 	require.Contains(t, body, "Lock this mobile ID?")
 	require.NotContains(t, body, "you signed in with")
-	_, body = begin("mobileID").get("/mobile-ids/mid-anna/lock")
+	_, body = begin("mobileID", "anna").get("/mobile-ids/mid-anna/lock")
 	require.Contains(t, body, "you signed in with this mobile ID.")
 	require.Contains(t, body, "another way to sign in")
 	require.NoError(t, p.store.CreateMobileID(t.Context(), mobileid.MobileID{
 		ID: "mid-other", Name: "Tablet", Owner: mobileid.User{ID: "anna"}, State: mobileid.Active, Certificates: []mobileid.Certificate{certificate("a9")},
 	}))
-	_, body = begin("mobileID").get("/mobile-ids/mid-anna/lock")
+	_, body = begin("mobileID", "anna").get("/mobile-ids/mid-anna/lock")
 	require.Contains(t, body, "you signed in with a mobile ID, maybe this one.")
+
+	// What was locked since then may have been signed in with, and what was got since then
+	// was not.
+	b := begin("mobileID", "anna")
+	p.lockInIM(t, "anna")
+	_, body = b.get("/mobile-ids/mid-other/lock")
+	require.Contains(t, body, "you signed in with a mobile ID, maybe this one.")
+	_, body = begin("mobileID", "anna").get("/mobile-ids/mid-other/lock")
+	require.Contains(t, body, "you signed in with this mobile ID.")
+	b = begin("mobileID", "otto")
+	p.lockInIM(t, "otto")
+	p.end(t, "otto", mobileid.OutcomeRevoked)
+	got := p.get(t, "otto")
+	_, body = b.get("/mobile-ids/" + got + "/lock")
+	require.Contains(t, body, "Lock this mobile ID?")
+	require.NotContains(t, body, "you signed in with")
+	_, body = begin("mobileID", "otto").get("/mobile-ids/" + got + "/lock")
+	require.Contains(t, body, "you signed in with this mobile ID.", "it is there by now")
 }
 
+// get is what Get does in the store, and returns the id of the new mobile ID.
+func (p *place) get(t *testing.T, user string) string {
+	t.Helper()
+	grant, err := p.store.PutGrant(t.Context(), user, "test", time.Hour)
+	require.NoError(t, err)
+	process, decision := mobileid.Process{Name: workflows.Get, WorkflowID: "get", RunID: "run-1"}, mobileid.Decision{UserID: user}
+	_, err = p.store.Register(t.Context(), mobileid.RegistrationOrder{
+		MobileID: grant.MobileID, UserID: user, Name: "New phone", Process: process, Decision: decision, RequestedAt: time.Now(),
+	})
+	require.NoError(t, err)
+	issued := certificate("b9")
+	issued.State = mobileid.CertificateIssued
+	_, err = p.store.RecordIssued(t.Context(), mobileid.IssueOrder{
+		MobileID: grant.MobileID, Process: process, Decision: decision, CA: "ca", Certificates: []mobileid.Certificate{issued},
+	})
+	require.NoError(t, err)
+	_, err = p.store.Activate(t.Context(), mobileid.ActivationOrder{MobileID: grant.MobileID, UserID: user, Process: process, Decision: decision})
+	require.NoError(t, err)
+	return grant.MobileID
+}
+
+// Without Temporal a Next is not taken, the page says so, and the same press can be
+// repeated.
 func TestNextWithoutTemporal(t *testing.T) {
 	p := newPlace(t)
 	b := p.signedIn(t, "anna")

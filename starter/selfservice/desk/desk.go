@@ -68,6 +68,41 @@ func (d *Desk) MobileID(ctx context.Context, userID, id string) (identitymanager
 	return d.Store.Owned(ctx, userID, id)
 }
 
+// UsableAt lists the ids of the user's mobile IDs that could be signed in with at a time.
+// One that is inactive now may have been active then.
+func (d *Desk) UsableAt(ctx context.Context, userID string, at time.Time) ([]string, error) {
+	all, err := d.Store.MobileIDsOf(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, m := range all {
+		owned, err := d.Store.Owned(ctx, userID, m.ID)
+		if err != nil {
+			return nil, err
+		}
+		if usableAt(owned, at) {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids, nil
+}
+
+// usableAt reports whether a mobile ID could be signed in with at a time. Whatever Get did
+// not make here was there before.
+func usableAt(o identitymanager.Owned, at time.Time) bool {
+	made, active := false, false
+	for _, entry := range o.Trail {
+		switch entry.Record.Event {
+		case mobileid.EventRegistered:
+			made = true
+		case mobileid.EventActivated:
+			made, active = true, !entry.Record.At.After(at)
+		}
+	}
+	return o.State != mobileid.Registered && (active || !made) && (o.State != mobileid.Locked || o.LockedAt.After(at))
+}
+
 // LockOrder is a lock whose Next the user has pressed. That the mobile ID is the
 // user's was seen when the form was shown, and is seen again by the process.
 type LockOrder struct {

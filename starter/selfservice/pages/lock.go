@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -46,27 +47,24 @@ type wayIn string
 
 // Whoever signed in with a mobile ID may have no other way in once it is locked.
 const (
-	thisOne  wayIn = "this" // it is the only one that the user has
+	thisOne  wayIn = "this" // it was the only one that the user had
 	someOne  wayIn = "some" // it may have been another one
 	otherWay wayIn = ""
 )
 
-// wayInOf looks at how the session began.
+// wayInOf looks at how the session began, and with what it can have: what was locked since
+// counts, and what was got since does not.
 func (p *Pages) wayInOf(v *visit) (wayIn, error) {
 	if v.session.Method != byMobileID {
 		return otherWay, nil
 	}
-	all, err := p.Desk.MobileIDs(v.ctx(), v.user())
-	if err != nil {
+	usable, err := p.Desk.UsableAt(v.ctx(), v.user(), v.session.CreatedAt)
+	switch {
+	case err != nil:
 		return otherWay, err
-	}
-	active := 0
-	for _, m := range all {
-		if m.State == mobileid.Active {
-			active++
-		}
-	}
-	if active > 1 {
+	case !slices.Contains(usable, v.id()):
+		return otherWay, nil
+	case len(usable) > 1:
 		return someOne, nil
 	}
 	return thisOne, nil
