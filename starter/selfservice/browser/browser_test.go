@@ -36,6 +36,7 @@ func TestInBrowser(t *testing.T) {
 		{"the only way in", onlyWayIn},
 		{"by API", byAPI},
 		{"no worker", noWorker},
+		{"terminated", terminated},
 		{"Temporal is away", temporalAway},
 		{"every page", everyPage},
 	} {
