@@ -76,6 +76,21 @@ func (s *Store) CountTry(ctx context.Context, key string, window time.Duration) 
 	return tries, nil
 }
 
+// TakeBackTry makes a try that was counted under a key as if it had not been.
+func (s *Store) TakeBackTry(ctx context.Context, key string) error {
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM sign_in_tries WHERE key = $1 AND tries = 1`, key); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE sign_in_tries SET tries = tries - 1 WHERE key = $1`, key)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("take back try to sign in: %w", err)
+	}
+	return nil
+}
+
 // ForgetTries starts the count of a key anew.
 func (s *Store) ForgetTries(ctx context.Context, key string) error {
 	if _, err := s.write.ExecContext(ctx, `DELETE FROM sign_in_tries WHERE key = $1`, key); err != nil {

@@ -384,6 +384,7 @@ func TestSelfServiceScansNoTable(t *testing.T) {
 			_, err := watched.PasswordHash(t.Context(), "anna")
 			return err
 		}},
+		{"TakeBackTry", func() error { return watched.TakeBackTry(t.Context(), "user:a") }},
 		{"ForgetTries", func() error { return watched.ForgetTries(t.Context(), "user:a") }},
 		{"StartSession", func() error {
 			return watched.StartSession(t.Context(), Session{

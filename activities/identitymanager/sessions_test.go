@@ -133,6 +133,12 @@ func TestTriesAreCounted(t *testing.T) {
 			return err
 		})
 		require.Equal(t, 9, count("user:c"), "none is lost")
+		require.NoError(t, s.TakeBackTry(t.Context(), "user:c"))
+		require.Equal(t, 9, count("user:c"), "this one, and all but the one that was taken back")
+		require.Equal(t, 1, count("user:d"))
+		require.NoError(t, s.TakeBackTry(t.Context(), "user:d"))
+		require.NoError(t, s.TakeBackTry(t.Context(), "user:d"), "to take back none is no error")
+		require.Equal(t, 1, count("user:d"))
 	})
 }
 

@@ -306,6 +306,42 @@ func TestKnownBrowserIsNotKeptOut(t *testing.T) {
 	require.Positive(t, response.Cookies()[1].MaxAge)
 }
 
+// However many passwords are tried from an address, the known browsers behind it are not
+// kept out. Whoever signs in there takes no try from the others.
+func TestAddressKeepsOutNoKnownBrowser(t *testing.T) {
+	p := newPlace(t)
+	known := p.signedIn(t, "anna")
+	try := func(b *browser, user, password string) int {
+		response, _ := b.post("/sign-in", url.Values{"user": {user}, "password": {password}})
+		return response.StatusCode
+	}
+	foreign := p.browser(t)
+	// Those who have tried too often are not looked at, and count here all the same.
+	for i := range 59 {
+		want := http.StatusUnauthorized
+		if i >= 10 {
+			want = http.StatusTooManyRequests
+		}
+		require.Equal(t, want, try(foreign, "rolf", "wrong"))
+	}
+	for range 3 {
+		require.Equal(t, http.StatusSeeOther, try(p.browser(t), "otto", password), "who signs in does not count")
+	}
+	require.Equal(t, http.StatusUnauthorized, try(foreign, "otto", "wrong"), "the sixtieth")
+	require.Equal(t, http.StatusTooManyRequests, try(p.browser(t), "otto", password), "a browser that is not known")
+	for range 10 {
+		require.Equal(t, http.StatusUnauthorized, try(known, "anna", "wrong"))
+	}
+	require.Equal(t, http.StatusTooManyRequests, try(known, "anna", password), "it had its own tries, and then those of the address")
+	require.NoError(t, p.store.ForgetOldSessions(t.Context(), 0))
+	require.Equal(t, http.StatusSeeOther, try(known, "anna", password))
+	for range 61 {
+		_ = try(foreign, "rolf", "wrong")
+	}
+	require.Equal(t, http.StatusTooManyRequests, try(foreign, "anna", password))
+	require.Equal(t, http.StatusSeeOther, try(known, "anna", password), "the user's own browser")
+}
+
 func TestCookieOverTLS(t *testing.T) {
 	p := newPlace(t, func(c *config.Config) { c.Serve.PublicURL = "https://id.example.com" })
 	response, _ := p.browser(t).post("/sign-in", url.Values{"user": {"anna"}, "password": {password}})

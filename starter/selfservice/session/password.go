@@ -39,7 +39,7 @@ const (
 	TryWindow = 15 * time.Minute
 
 	// triesOfUser and triesFromAddress are how many count in it. Many people can have
-	// one address.
+	// one address, so those that succeed do not count there.
 	triesOfUser      = 10
 	triesFromAddress = 60
 )
@@ -77,29 +77,32 @@ func NewPasswords(store *identitymanager.Store) (*Passwords, error) {
 }
 
 // SignIn checks a password. The address is where the request came from, and device its
-// browser, if the user has signed in with it before. Every try counts for the address, and
-// until one succeeds for the device; without one, or when that has had its tries, for the
-// user. So whoever tries a user's passwords keeps out all browsers but those that are known.
+// browser, if the user has signed in with it before.
+//
+// A try counts for the device, until one succeeds. Without a device, or when it has had its
+// tries, it counts for the address and, until one succeeds, for the user. So whoever tries
+// passwords, of a user or from an address, keeps out all browsers but those that are known.
 func (p *Passwords) SignIn(ctx context.Context, userID, password, address, device string) (err error) {
 	if p.Tried != nil {
 		defer func() { p.Tried(err) }()
 	}
-	if many, err := p.tooMany(ctx, tryKey("address", Network(address)), triesFromAddress); many || err != nil {
-		return cmp.Or(err, ErrTooMany)
-	}
-	counted := tryKey("user", userID)
+	counted, from := tryKey("device", device), tryKey("address", Network(address))
 	known := device != ""
 	if known {
-		many, err := p.tooMany(ctx, tryKey("device", device), triesOfUser)
+		many, err := p.tooMany(ctx, counted, triesOfUser)
 		if err != nil {
 			return err
 		}
 		known = !many
 	}
-	if known {
-		counted = tryKey("device", device)
-	} else if many, err := p.tooMany(ctx, counted, triesOfUser); many || err != nil {
-		return cmp.Or(err, ErrTooMany)
+	if !known {
+		counted = tryKey("user", userID)
+		if many, err := p.tooMany(ctx, from, triesFromAddress); many || err != nil {
+			return cmp.Or(err, ErrTooMany)
+		}
+		if many, err := p.tooMany(ctx, counted, triesOfUser); many || err != nil {
+			return cmp.Or(err, ErrTooMany)
+		}
 	}
 	kept, err := p.store.PasswordHash(ctx, userID)
 	if err != nil {
@@ -111,6 +114,11 @@ func (p *Passwords) SignIn(ctx context.Context, userID, password, address, devic
 	}
 	if !right {
 		return ErrWrong
+	}
+	if !known {
+		if err := p.store.TakeBackTry(ctx, from); err != nil {
+			return err
+		}
 	}
 	return p.store.ForgetTries(ctx, counted)
 }
