@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -155,6 +156,20 @@ func (s *Server) logged(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(counted, r)
 	})
+}
+
+// nameless writes to the log what net/http says of connections, such as that a handshake
+// has failed, without the addresses in it.
+type nameless struct{ log *zap.Logger }
+
+// networkAddress is an address of IPv4, or one of IPv6 with its port, as package net
+// writes them.
+var networkAddress = regexp.MustCompile(`\d{1,3}(\.\d{1,3}){3}(:\d+)?|\[[0-9A-Fa-f:.]+(%[^\]]*)?\](:\d+)?`)
+
+// Write writes one line.
+func (n nameless) Write(line []byte) (int, error) {
+	n.log.Info(networkAddress.ReplaceAllString(strings.TrimSpace(string(line)), "an address"))
+	return len(line), nil
 }
 
 // refuse answers what no handler is asked for: programs in their way, people in words.

@@ -652,6 +652,21 @@ func TestLogHoldsNoPersonalData(t *testing.T) {
 	}
 }
 
+func TestConnectionsAreLoggedWithoutAddresses(t *testing.T) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	for line, want := range map[string]string{
+		"http: TLS handshake error from 192.0.2.7:53412: EOF\n":                                    "http: TLS handshake error from an address: EOF",
+		"http: TLS handshake error from [2001:db8::7]:53412: tls: no cipher suite":                 "http: TLS handshake error from an address: tls: no cipher suite",
+		"http2: server: error reading preface from client [fe80::1%eth0]:5: bad":                   "http2: server: error reading preface from client an address: bad",
+		"x from 192.0.2.7:5: read tcp 10.0.0.1:443->192.0.2.7:5: read: connection reset by peer\n": "x from an address: read tcp an address->an address: read: connection reset by peer",
+	} {
+		n, err := nameless{zap.New(core)}.Write([]byte(line))
+		require.NoError(t, err)
+		require.Len(t, line, n)
+		require.Equal(t, want, logs.TakeAll()[0].Message)
+	}
+}
+
 func TestProbesAndStop(t *testing.T) {
 	p := newPlace(t)
 	ctx, stop := context.WithCancel(t.Context())
@@ -717,6 +732,18 @@ func TestServeTLS(t *testing.T) {
 	require.Equal(t, "__Host-mobileid", response.Cookies()[0].Name)
 	response, _ = b.get("/")
 	require.Equal(t, http.StatusOK, response.StatusCode)
+
+	// What is no handshake is told of, and not who it came from.
+	other, err := (&net.Dialer{}).DialContext(ctx, "tcp", listener.Addr().String())
+	require.NoError(t, err)
+	_, err = other.Write([]byte("this is no handshake"))
+	require.NoError(t, err)
+	failed := func() []observer.LoggedEntry { return p.logs.FilterMessageSnippet("TLS handshake error").All() }
+	require.Eventually(t, func() bool { return len(failed()) > 0 }, time.Minute, time.Millisecond)
+	require.NoError(t, other.Close())
+	for _, line := range failed() {
+		require.NotContains(t, line.Message, "127.0.0.1")
+	}
 	stop()
 	require.NoError(t, <-served)
 }
