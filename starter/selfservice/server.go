@@ -22,6 +22,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -44,6 +45,9 @@ import (
 
 const (
 	probeTimeout = 2 * time.Second
+	// probeEvery is how long what a probe has found counts: anybody may ask for it, as
+	// often as they like.
+	probeEvery = time.Second
 
 	headerTimeout = 5 * time.Second
 	readTimeout   = 15 * time.Second
@@ -66,6 +70,7 @@ type Server struct {
 	observer observe.Observer
 	streams  *streams.Limit
 	stopping chan struct{}
+	reached  reached
 }
 
 // Options are what the connection to Temporal has come with.
@@ -81,7 +86,7 @@ func New(c config.Config, store *identitymanager.Store, temporal client.Client, 
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, store: store, temporal: temporal, log: log, observer: o.Observer, stopping: make(chan struct{})}
+	s := &Server{config: c, store: store, temporal: temporal, log: log, observer: o.Observer, stopping: make(chan struct{}), reached: reached{now: time.Now}}
 	if s.observer == nil {
 		s.observer = observe.Nobody{}
 	}
@@ -230,19 +235,41 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 }
 
+// reached is what was found when Temporal and Identity Manager were asked last.
+type reached struct {
+	now      func() time.Time
+	mu       sync.Mutex
+	at       time.Time
+	temporal bool
+	store    bool
+}
+
+// reach asks both, once for all who want to know it within probeEvery. Whoever asks first
+// may go away meanwhile.
+func (s *Server) reach(ctx context.Context) (temporal, store bool) {
+	r := &s.reached
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.at.IsZero() || r.now().Sub(r.at) >= probeEvery {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+		defer cancel()
+		_, err := s.temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
+		r.temporal, r.store = err == nil, s.store.Ping(ctx) == nil
+		r.at = r.now()
+	}
+	return r.temporal, r.store
+}
+
 // ready reports whether an instance can be of use. It can while either Temporal or
 // Identity Manager is away: Next is taken without the latter, and what has happened is
 // told without the former. No other instance would have what this one lacks.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
-	defer cancel()
 	state := map[string]string{"status": "ready", "temporal": "ok", "identityManager": "ok"}
-	_, away := s.temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
-	if away != nil {
+	temporal, store := s.reach(r.Context())
+	if !temporal {
 		state["temporal"] = "does not answer"
 	}
-	err := s.store.Ping(ctx)
-	if err != nil {
+	if !store {
 		state["identityManager"] = "does not answer"
 	}
 	stopping := false
@@ -253,7 +280,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	default:
 	}
 	code := http.StatusOK
-	if stopping || away != nil && err != nil {
+	if stopping || !temporal && !store {
 		code, state["status"] = http.StatusServiceUnavailable, "not ready"
 	}
 	answer(w, code, state)

@@ -20,9 +20,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/mocks"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -706,6 +708,50 @@ func TestProbesAndStop(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("it does not stop")
 	}
+}
+
+// Anybody may ask whether it is ready, as often as they like: Temporal and the store are
+// asked once a second.
+func TestReadyIsKept(t *testing.T) {
+	p := newPlace(t)
+	temporal := &mocks.Client{}
+	s, err := New(p.server.config, p.store, temporal, zap.NewNop(), Options{})
+	require.NoError(t, err)
+	now := time.Now()
+	s.reached.now = func() time.Time { return now }
+	asked, answer := make(chan struct{}), make(chan struct{})
+	temporal.On("CheckHealth", mock.Anything, mock.Anything).Return(func(ctx context.Context, _ *client.CheckHealthRequest) (*client.CheckHealthResponse, error) {
+		asked <- struct{}{}
+		<-answer
+		return &client.CheckHealthResponse{}, ctx.Err()
+	})
+	answered := make(chan string, 20)
+	ask := func(ctx context.Context) {
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/readyz", nil))
+		answered <- w.Body.String()
+	}
+	impatient, leave := context.WithCancel(t.Context())
+	go ask(impatient)
+	<-asked
+	for range 9 {
+		go ask(t.Context())
+	}
+	leave()
+	answer <- struct{}{}
+	for range 10 {
+		require.Contains(t, <-answered, `"temporal":"ok"`, "whoever asked first may be gone")
+	}
+	ask(t.Context())
+	temporal.AssertNumberOfCalls(t, "CheckHealth", 1)
+	now = now.Add(probeEvery)
+	go ask(t.Context())
+	<-asked
+	answer <- struct{}{}
+	for range 2 {
+		<-answered
+	}
+	temporal.AssertNumberOfCalls(t, "CheckHealth", 2)
 }
 
 func TestServeTLS(t *testing.T) {
