@@ -11,6 +11,7 @@ type LockOrder struct {
 	Owner       string    `json:"owner"` // as validated; the transaction checks it again
 	Process     Process   `json:"process"`
 	Decision    Decision  `json:"decision"`
+	RequestID   string    `json:"requestId,omitempty"` // of the Next that counts; empty: it had none
 	RequestedAt time.Time `json:"requestedAt"`
 	Reason      Reason    `json:"reason"`
 	Resume      bool      `json:"resume,omitempty"` // report the certificates that are final, too

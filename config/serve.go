@@ -41,7 +41,7 @@ type OpenID struct {
 	ClientSecretFile string   `mapstructure:"client_secret_file" doc:"file with the secret of that client; empty: a public client"`
 	Scopes           []string `mapstructure:"scopes" doc:"that are asked for"`
 	UserClaim        string   `mapstructure:"user_claim" doc:"claim of the ID token that is the id of the user in the store; must be one that users cannot change themselves"`
-	MobileIDACR      []string `mapstructure:"mobile_id_acr" doc:"values of the claims acr and amr that mean signed in with a mobile ID: who locks it is warned that it may have been the only way in"`
+	MobileIDACR      []string `mapstructure:"mobile_id_acr" doc:"values of the claims acr and amr that mean signed in with a mobile ID: who locks it is warned that it may have been the only way in, and other sessions that it began end"`
 }
 
 // API is the JSON API. It takes the issuer and the user's claim from OpenID, however

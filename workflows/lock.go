@@ -36,6 +36,7 @@ type lockState struct {
 	State        mobileid.State               `json:"state"` // of the mobile ID
 	Decision     decision                     `json:"decision"`
 	DecidedBy    mobileid.Decision            `json:"decidedBy,omitzero"`
+	RequestID    string                       `json:"requestId,omitempty"` // of the message that decided
 	Reason       mobileid.Reason              `json:"reason"`
 	RequestedAt  time.Time                    `json:"requestedAt,omitzero"`
 	LockedAt     time.Time                    `json:"lockedAt,omitzero"`
@@ -271,6 +272,7 @@ func (l *lock) lockInIM(ctx workflow.Context) (result activities.LockInIMResult,
 			Owner:       l.request.UserID,
 			Process:     l.process(),
 			Decision:    l.DecidedBy,
+			RequestID:   l.RequestID,
 			RequestedAt: l.RequestedAt,
 			Reason:      l.Reason,
 			Resume:      l.request.Resume,

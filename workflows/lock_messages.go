@@ -91,6 +91,7 @@ func (l *lock) decide(what decision, message Message) *mobileid.Refusal {
 func (l *lock) settle(what decision, message Message) {
 	l.Decision = what
 	l.DecidedBy = mobileid.Decision{UserID: message.UserID, By: message.By, Note: message.Note}
+	l.RequestID = message.RequestID
 	switch what {
 	case next:
 		l.RequestedAt = workflow.Now(l.ctx).UTC()

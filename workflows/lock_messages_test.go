@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"mobileid"
 	"mobileid/activities/ca"
+	"mobileid/activities/identitymanager"
 	starter "mobileid/starter/client"
 	"mobileid/workflows"
 	"mobileid/workflows/workflowtest"
@@ -60,6 +62,28 @@ func TestNextByUpdateAnswersWhenLocked(t *testing.T) {
 	require.Equal(t, mobileid.Decision{UserID: "anna", By: "backend", Note: "phone lost"}, result.DecidedBy)
 	i.requireLocked(id)
 	i.keep("next-by-update", id, "")
+}
+
+// The session where Next was pressed is known by the request. All others that began with a
+// mobile ID end.
+func TestNextKeepsTheSessionItWasPressedIn(t *testing.T) {
+	i := install(t)
+	id := i.awaiting(1)
+	begin := func(digit string) identitymanager.Session {
+		session := identitymanager.Session{
+			ID: strings.Repeat(digit, 64), User: mobileid.User{ID: "anna"}, Method: identitymanager.ByMobileID, ExpiresAt: time.Now().Add(time.Hour),
+		}
+		require.NoError(t, i.store.StartSession(t.Context(), session, ""))
+		return session
+	}
+	owners, thiefs := begin("a"), begin("b")
+	_, err := i.anna().Next(t.Context(), id, starter.LockOptions{RequestID: owners.RequestID()})
+	require.NoError(t, err)
+	require.Equal(t, mobileid.Locked, i.read(id).State)
+	_, err = i.store.Session(t.Context(), owners.ID, time.Hour)
+	require.NoError(t, err)
+	_, err = i.store.Session(t.Context(), thiefs.ID, time.Hour)
+	require.ErrorIs(t, err, identitymanager.ErrNoSession)
 }
 
 // Any signal payload counts, or none: tctl and old scripts have nothing else.

@@ -14,7 +14,8 @@ import (
 // with the audit record, and once per process: a repeat writes nothing and
 // answers the same, with the certificates as they are by then.
 //
-// If the store writes notices, the owner is told that this process has locked it.
+// If the store writes notices, the owner is told that this process has locked it. The
+// owner's sessions ByMobileID end, but for the one that order.RequestID is of.
 //
 // A mobile ID that is gone, belongs to another user or is registered is a
 // *mobileid.ConflictError. The certificates of the receipt are those that are
@@ -72,6 +73,9 @@ func (s *Store) lock(ctx context.Context, tx *sql.Tx, order mobileid.LockOrder, 
 	*reached = nil
 	if !repeated && receipt.From != mobileid.Locked {
 		*reached = lockedMilestones(m)
+		if err := endSessionsByMobileID(ctx, tx, order); err != nil {
+			return mobileid.LockReceipt{}, err
+		}
 		if err := s.noticeLocked(ctx, tx, m, order); err != nil {
 			return mobileid.LockReceipt{}, err
 		}

@@ -3,10 +3,15 @@ package identitymanager
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
 	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"mobileid"
@@ -32,6 +37,29 @@ type Session struct {
 	CreatedAt time.Time
 	SeenAt    time.Time // to the minute
 	ExpiresAt time.Time // whatever the user does
+}
+
+// ByMobileID is the Method of a session that began with a mobile ID, whichever of the
+// user's. It ends with the lock of any, unless it was itself where Next was pressed.
+const ByMobileID = "mobileID"
+
+// RequestID makes an id for a request of this session. Lock knows by it that the request
+// is the session's; to anybody else it is random.
+func (s Session) RequestID() string {
+	nonce := rand.Text()
+	return nonce + "." + s.mark(nonce)
+}
+
+// made reports whether a RequestID is of this session.
+func (s Session) made(requestID string) bool {
+	nonce, mark, _ := strings.Cut(requestID, ".")
+	return subtle.ConstantTimeCompare([]byte(mark), []byte(s.mark(nonce))) == 1
+}
+
+func (s Session) mark(nonce string) string {
+	mac := hmac.New(sha256.New, []byte(s.ID))
+	mac.Write([]byte(nonce))
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 // StartSession begins a session until its ExpiresAt, in the place of another one:
@@ -103,6 +131,26 @@ func (s *Store) UseSession(ctx context.Context, session Session) (seenAt time.Ti
 func (s *Store) EndSession(ctx context.Context, id string) error {
 	if _, err := s.write.ExecContext(ctx, `DELETE FROM sessions WHERE id = $1`, id); err != nil {
 		return fmt.Errorf("end session: %w", err)
+	}
+	return nil
+}
+
+// endSessionsByMobileID ends the owner's sessions that began with a mobile ID, because one
+// is locked: whoever has the phone is out. The one where Next was pressed stays, because
+// its user may have no other way to a new one.
+func endSessionsByMobileID(ctx context.Context, tx *sql.Tx, order mobileid.LockOrder) error {
+	const query = `SELECT id FROM sessions WHERE user_id = $1 AND method = $2`
+	ids, err := collect(ctx, tx, scanText, query, order.Owner, ByMobileID)
+	if err != nil {
+		return fmt.Errorf("read sessions: %w", err)
+	}
+	for _, id := range ids {
+		if (Session{ID: id}).made(order.RequestID) {
+			continue
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM sessions WHERE id = $1`, id); err != nil {
+			return fmt.Errorf("end session: %w", err)
+		}
 	}
 	return nil
 }

@@ -91,6 +91,74 @@ func TestSessionEnds(t *testing.T) {
 	})
 }
 
+// Whoever has the phone is out when it is locked, whoever locks it. Where the owner has
+// pressed Next, they stay.
+func TestLockEndsSessionsByMobileID(t *testing.T) {
+	eachStore(t, func(t *testing.T, s *Store, db database) {
+		begin := func(digit, user, method string) Session {
+			t.Helper()
+			session := Session{ID: sessionID(digit), User: mobileid.User{ID: user}, Method: method, ExpiresAt: db.clock.Now().Add(time.Hour)}
+			require.NoError(t, s.StartSession(t.Context(), session, ""))
+			return session
+		}
+		left := func() (digits []string) {
+			t.Helper()
+			for _, digit := range []string{"a", "b", "c", "d", "e", "f"} {
+				_, err := s.Session(t.Context(), sessionID(digit), idle)
+				if err == nil {
+					digits = append(digits, digit)
+					continue
+				}
+				require.ErrorIs(t, err, ErrNoSession)
+			}
+			return digits
+		}
+		create(t, s, "mid-1", mobileid.Active)
+		create(t, s, "mid-2", mobileid.Active)
+		owners := begin("a", "anna", ByMobileID)
+		thiefs := begin("b", "anna", ByMobileID)
+		begin("c", "anna", "password")
+		begin("d", "anna", "openid")
+		begin("e", "otto", ByMobileID)
+
+		pressed := order("mid-1", "run-1")
+		pressed.RequestID = owners.RequestID()
+		require.NotEqual(t, pressed.RequestID, owners.RequestID())
+		require.NotContains(t, pressed.RequestID, owners.ID)
+		_, err := s.Lock(t.Context(), pressed)
+		require.NoError(t, err)
+		require.Equal(t, []string{"a", "c", "d", "e"}, left())
+
+		begin("f", "anna", ByMobileID)
+		for _, run := range []string{"run-1", "run-2"} {
+			_, err = s.Lock(t.Context(), order("mid-1", run))
+			require.NoError(t, err)
+			require.Equal(t, []string{"a", "c", "d", "e", "f"}, left(), "a repeat, and a lock that is taken over, end none")
+		}
+
+		foreign := order("mid-2", "run-3")
+		foreign.RequestID = thiefs.RequestID()
+		foreign.Owner = "otto"
+		_, err = s.Lock(t.Context(), foreign)
+		require.Error(t, err)
+		require.Equal(t, []string{"a", "c", "d", "e", "f"}, left(), "what is not locked ends none")
+
+		for _, requestID := range []string{"", ".", "x", "operator.x", thiefs.RequestID()} {
+			if len(left()) < 5 {
+				begin("a", "anna", ByMobileID)
+				begin("f", "anna", ByMobileID)
+			}
+			id := "mid-of-" + requestID[:min(len(requestID), 8)]
+			create(t, s, id, mobileid.Active)
+			by := order(id, "run-4")
+			by.Decision, by.RequestID = mobileid.Decision{}, requestID
+			_, err = s.Lock(t.Context(), by)
+			require.NoError(t, err)
+			require.Equal(t, []string{"c", "d", "e"}, left(), "of an operator, say: %q", requestID)
+		}
+	})
+}
+
 func TestPasswordHash(t *testing.T) {
 	eachStore(t, func(t *testing.T, s *Store, _ database) {
 		hash := func(user string) string {

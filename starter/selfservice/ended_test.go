@@ -85,8 +85,14 @@ func processOf(id string) mobileid.Process {
 // lockInIM is what the first step of a lock does.
 func (p *place) lockInIM(t *testing.T, user string) {
 	t.Helper()
+	p.lockFor(t, user, "")
+}
+
+// lockFor is lockInIM, with Next pressed by a request.
+func (p *place) lockFor(t *testing.T, user, requestID string) {
+	t.Helper()
 	_, err := p.store.Lock(t.Context(), mobileid.LockOrder{
-		MobileID: "mid-" + user, Owner: user, Decision: mobileid.Decision{UserID: user}, RequestedAt: time.Now(), Reason: mobileid.Unspecified, Process: processOf("mid-" + user),
+		MobileID: "mid-" + user, Owner: user, RequestID: requestID, Decision: mobileid.Decision{UserID: user}, RequestedAt: time.Now(), Reason: mobileid.Unspecified, Process: processOf("mid-" + user),
 	})
 	require.NoError(t, err)
 }

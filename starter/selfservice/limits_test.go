@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mobileid/activities/identitymanager"
 	"mobileid/config"
 	"mobileid/starter/selfservice/seal"
 )
@@ -43,12 +44,19 @@ func (b *browser) requestID(form string) string {
 	require.NoError(b.t, err)
 	sealer, err := seal.New(key, "form", nil)
 	require.NoError(b.t, err)
-	session := sha256.Sum256([]byte(b.cookie().Value))
 	var seen struct {
 		RequestID string `json:"requestId"`
 	}
-	require.NoError(b.t, sealer.Open(form, &seen, hex.EncodeToString(session[:]), "mid-anna"))
+	require.NoError(b.t, sealer.Open(form, &seen, b.session().ID, "mid-anna"))
 	return seen.RequestID
+}
+
+// ownRequest is the id of a request of the browser's session.
+func (b *browser) ownRequest() string { return b.session().RequestID() }
+
+func (b *browser) session() identitymanager.Session {
+	id := sha256.Sum256([]byte(b.cookie().Value))
+	return identitymanager.Session{ID: hex.EncodeToString(id[:])}
 }
 
 // Who is about to be signed out can put it off, and who was is told so.

@@ -3,6 +3,7 @@ package selfservice
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -127,6 +128,21 @@ func (p *place) signedIn(t testing.TB, user string) *browser {
 	b := p.browser(t)
 	response, body := b.post("/sign-in", url.Values{"user": {user}, "password": {password}})
 	require.Equal(t, http.StatusSeeOther, response.StatusCode, body)
+	return b
+}
+
+// begun is a browser with a session of anna's that began by some method.
+func (p *place) begun(t testing.TB, user, method string) *browser {
+	t.Helper()
+	b := p.browser(t)
+	token := rand.Text()
+	sum := sha256.Sum256([]byte(token))
+	require.NoError(t, p.store.StartSession(t.Context(), identitymanager.Session{
+		ID: hex.EncodeToString(sum[:]), User: mobileid.User{ID: user}, Method: method, ExpiresAt: time.Now().Add(time.Hour),
+	}, ""))
+	u, err := url.Parse(p.URL)
+	require.NoError(t, err)
+	b.Jar.SetCookies(u, []*http.Cookie{{Name: "mobileid", Value: token, Path: "/"}})
 	return b
 }
 
@@ -474,46 +490,34 @@ func TestForms(t *testing.T) {
 // Who signed in with a mobile ID is warned that it may have been the only way in.
 func TestStrandingIsWarnedOf(t *testing.T) {
 	p := newPlace(t)
-	const token = "a token of a session"
-	sum := sha256.Sum256([]byte(token))
-	begin := func(method, user string) *browser {
-		b := p.browser(t)
-		require.NoError(t, p.store.StartSession(t.Context(), identitymanager.Session{
-			ID: hex.EncodeToString(sum[:]), User: mobileid.User{ID: user}, Method: method, ExpiresAt: time.Now().Add(time.Hour),
-		}, hex.EncodeToString(sum[:])))
-		u, err := url.Parse(p.URL)
-		require.NoError(t, err)
-		b.Jar.SetCookies(u, []*http.Cookie{{Name: "mobileid", Value: token, Path: "/"}})
-		return b
-	}
-	_, body := begin("openid", "anna").get("/mobile-ids/mid-anna/lock")
+	_, body := p.begun(t, "anna", "openid").get("/mobile-ids/mid-anna/lock")
 	require.Contains(t, body, "Lock this mobile ID?")
 	require.NotContains(t, body, "you signed in with")
-	_, body = begin("mobileID", "anna").get("/mobile-ids/mid-anna/lock")
+	_, body = p.begun(t, "anna", identitymanager.ByMobileID).get("/mobile-ids/mid-anna/lock")
 	require.Contains(t, body, "you signed in with this mobile ID.")
 	require.Contains(t, body, "another way to sign in")
 	require.NoError(t, p.store.CreateMobileID(t.Context(), mobileid.MobileID{
 		ID: "mid-other", Name: "Tablet", Owner: mobileid.User{ID: "anna"}, State: mobileid.Active, Certificates: []mobileid.Certificate{certificate("a9")},
 	}))
-	_, body = begin("mobileID", "anna").get("/mobile-ids/mid-anna/lock")
+	_, body = p.begun(t, "anna", identitymanager.ByMobileID).get("/mobile-ids/mid-anna/lock")
 	require.Contains(t, body, "you signed in with a mobile ID, maybe this one.")
 
 	// What was locked since then may have been signed in with, and what was got since then
 	// was not.
-	b := begin("mobileID", "anna")
-	p.lockInIM(t, "anna")
+	b := p.begun(t, "anna", identitymanager.ByMobileID)
+	p.lockFor(t, "anna", b.ownRequest())
 	_, body = b.get("/mobile-ids/mid-other/lock")
 	require.Contains(t, body, "you signed in with a mobile ID, maybe this one.")
-	_, body = begin("mobileID", "anna").get("/mobile-ids/mid-other/lock")
+	_, body = p.begun(t, "anna", identitymanager.ByMobileID).get("/mobile-ids/mid-other/lock")
 	require.Contains(t, body, "you signed in with this mobile ID.")
-	b = begin("mobileID", "otto")
-	p.lockInIM(t, "otto")
+	b = p.begun(t, "otto", identitymanager.ByMobileID)
+	p.lockFor(t, "otto", b.ownRequest())
 	p.end(t, "otto", mobileid.OutcomeRevoked)
 	got := p.get(t, "otto")
 	_, body = b.get("/mobile-ids/" + got + "/lock")
 	require.Contains(t, body, "Lock this mobile ID?")
 	require.NotContains(t, body, "you signed in with")
-	_, body = begin("mobileID", "otto").get("/mobile-ids/" + got + "/lock")
+	_, body = p.begun(t, "otto", identitymanager.ByMobileID).get("/mobile-ids/" + got + "/lock")
 	require.Contains(t, body, "you signed in with this mobile ID.", "it is there by now")
 }
 
@@ -536,6 +540,26 @@ func (p *place) get(t *testing.T, user string) string {
 	_, err = p.store.Activate(t.Context(), mobileid.ActivationOrder{MobileID: grant.MobileID, UserID: user, Process: process, Decision: decision})
 	require.NoError(t, err)
 	return grant.MobileID
+}
+
+// Where Next was pressed one stays signed in. Whoever else has the mobile ID does not.
+func TestLockSignsOutWhoHasTheMobileID(t *testing.T) {
+	p := newPlace(t)
+	owner, thief := p.begun(t, "anna", identitymanager.ByMobileID), p.begun(t, "anna", identitymanager.ByMobileID)
+	_, _ = thief.get("/mobile-ids/mid-anna/lock")
+	requestID := owner.requestID(owner.form("/mobile-ids/mid-anna/lock?then=get"))
+	_, err := p.store.Lock(t.Context(), mobileid.LockOrder{
+		MobileID: "mid-anna", Owner: "anna", RequestID: requestID, RequestedAt: time.Now(),
+		Process: mobileid.Process{Name: "x", WorkflowID: "w", RunID: "r"},
+	})
+	require.NoError(t, err)
+	response, _ := owner.get("/mobile-ids")
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	for _, path := range []string{"/mobile-ids", "/get", "/get/code.png"} {
+		response, _ = thief.get(path)
+		require.Equal(t, http.StatusSeeOther, response.StatusCode)
+		require.Contains(t, response.Header.Get("Location"), "/sign-in?ended=time")
+	}
 }
 
 // Without Temporal a Next is not taken, the page says so, and the same press can be

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"net/http"
 	"testing"
 	"time"
 
@@ -118,15 +119,27 @@ func (in *installation) unused(t *testing.T, user string, since time.Duration) {
 // onlyWayIn is the form for who has signed in with the mobile ID that is to be locked.
 func onlyWayIn(t *testing.T, in *installation) {
 	require.NoError(t, in.Add(t.Context(), "olga", "Olga Oskarsson", "mid-2203"))
-	const token = "a token of a session that a mobile ID began"
-	sum := sha256.Sum256([]byte(token))
-	require.NoError(t, in.Store.StartSession(t.Context(), identitymanager.Session{
-		ID: hex.EncodeToString(sum[:]), User: mobileid.User{ID: "olga"}, Method: "mobileID", ExpiresAt: time.Now().Add(time.Hour),
-	}, ""))
+	begin := func(token string) {
+		sum := sha256.Sum256([]byte(token))
+		require.NoError(t, in.Store.StartSession(t.Context(), identitymanager.Session{
+			ID: hex.EncodeToString(sum[:]), User: mobileid.User{ID: "olga"}, Method: identitymanager.ByMobileID, ExpiresAt: time.Now().Add(time.Hour),
+		}, ""))
+	}
+	const token, stolen = "a token of a session that a mobile ID began", "one of a session that began with it elsewhere"
+	begin(token)
+	begin(stolen)
 	w := in.open(t, in.url)
 	w.Do(chromedp.ActionFunc(func(ctx context.Context) error {
 		return network.SetCookie("mobileid", token).WithURL(in.url).WithHTTPOnly(true).Do(ctx)
 	}))
+	thief := newSurfer(t, in.url)
+	opens := func(path string) int {
+		request := thief.request(t, http.MethodGet, path, "")
+		request.AddCookie(&http.Cookie{Name: "mobileid", Value: stolen})
+		response, _ := thief.send(t, request)
+		return response.StatusCode
+	}
+	require.Equal(t, http.StatusOK, opens("/mobile-ids"))
 	w.GoTo("/mobile-ids/mid-2203/lock")
 	w.Sees("Lock this mobile ID?")
 	require.Contains(t, w.Text(), "Warning: you signed in with this mobile ID.")
@@ -138,6 +151,9 @@ func onlyWayIn(t *testing.T, in *installation) {
 	w.Press("Next")
 	w.Sees("Get a new mobile ID?")
 	in.requireState(t, "mid-2203", mobileid.Locked, 0)
+	for _, path := range []string{"/mobile-ids", "/get", "/get/code.png"} {
+		require.Equal(t, http.StatusSeeOther, opens(path), "whoever has the phone is signed out")
+	}
 	w.Press("Cancel")
 	w.Sees("Nothing was changed.")
 }

@@ -19,7 +19,7 @@ import (
 // Manager is away. It is bound to the session and to the mobile ID.
 type lockSeal struct {
 	UserID    string    `json:"userId"`
-	RequestID string    `json:"requestId"` // one per form: a second press is the same press
+	RequestID string    `json:"requestId"` // one per form, and of its session: a second press is the same press
 	ThenGet   bool      `json:"thenGet,omitempty"`
 	Finish    bool      `json:"finish,omitempty"` // it was locked already, and is to go on
 	Until     time.Time `json:"until"`
@@ -96,7 +96,7 @@ const thenGet = "get"
 
 func (p *Pages) lockForm(v *visit) {
 	p.openLockForm(v, lockSeal{
-		RequestID: uuid.NewString(), ThenGet: p.Desk.CanGet() && v.r.URL.Query().Get("then") == thenGet,
+		RequestID: v.session.RequestID(), ThenGet: p.Desk.CanGet() && v.r.URL.Query().Get("then") == thenGet,
 	}, "")
 }
 

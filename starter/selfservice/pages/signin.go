@@ -26,7 +26,7 @@ type signInPage struct {
 const (
 	byPassword = "password"
 	byOpenID   = "openid"
-	byMobileID = "mobileID" // by OpenID, too
+	byMobileID = identitymanager.ByMobileID // by OpenID, too
 )
 
 func (p *Pages) showSignIn(w http.ResponseWriter, r *http.Request) {
