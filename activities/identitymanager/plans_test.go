@@ -403,6 +403,7 @@ func TestSelfServiceScansNoTable(t *testing.T) {
 			_, err := watched.Owned(t.Context(), "anna", "mid-1")
 			return err
 		}},
+		{"EndSessionsOf", func() error { return watched.EndSessionsOf(t.Context(), sessionID("a")) }},
 		{"EndSession", func() error { return watched.EndSession(t.Context(), sessionID("a")) }},
 		{"ForgetOldSessions", func() error { return watched.ForgetOldSessions(t.Context(), time.Minute) }},
 	} {

@@ -135,6 +135,16 @@ func (s *Store) EndSession(ctx context.Context, id string) error {
 	return nil
 }
 
+// EndSessionsOf ends all sessions of the user of a session, it included. One that does not
+// exist ends none.
+func (s *Store) EndSessionsOf(ctx context.Context, id string) error {
+	const end = `DELETE FROM sessions WHERE user_id = (SELECT user_id FROM sessions WHERE id = $1)`
+	if _, err := s.write.ExecContext(ctx, end, id); err != nil {
+		return fmt.Errorf("end sessions: %w", err)
+	}
+	return nil
+}
+
 // endSessionsByMobileID ends the owner's sessions that began with a mobile ID, because one
 // is locked: whoever has the phone is out. The one where Next was pressed stays, because
 // its user may have no other way to a new one.

@@ -128,7 +128,7 @@ func (p *fuzzedPages) request(t testing.TB, method, target, contentType, cookie,
 func FuzzPages(f *testing.F) {
 	const form, session = "application/x-www-form-urlencoded", "mobileid=SESSION"
 	for _, path := range []string{
-		"/", "/sign-in", "/sign-out", "/session", "/session/left", "/mobile-ids", "/mobile-ids/mid-anna", "/mobile-ids/mid-otto/lock", "/mobile-ids/mid-anna/lock",
+		"/", "/sign-in", "/sign-out", "/sign-out/everywhere", "/session", "/session/left", "/mobile-ids", "/mobile-ids/mid-anna", "/mobile-ids/mid-otto/lock", "/mobile-ids/mid-anna/lock",
 		"/mobile-ids/mid-anna/progress", "/mobile-ids/mid-anna/progress/events", "/mobile-ids/mid-anna/receipt", "/mobile-ids/mid-otto/receipt.txt", "/history",
 		"/get", "/get/cancel", "/get/progress", "/get/progress/events", "/get/code.png", "/mobile-ids/MARK/lock", "/readyz", "/assets/x", "/api/v1/mobile-ids",
 	} {

@@ -247,6 +247,25 @@ func TestSignIn(t *testing.T) {
 	require.Equal(t, http.StatusSeeOther, response.StatusCode, "it has ended here, whatever a browser keeps")
 }
 
+func TestSignOutEverywhere(t *testing.T) {
+	p := newPlace(t)
+	b, elsewhere, other := p.signedIn(t, "anna"), p.begun(t, "openid"), p.signedIn(t, "otto")
+	_, body := b.get("/")
+	require.Contains(t, body, `action="/sign-out/everywhere"`)
+	_, _ = p.browser(t).post("/sign-out/everywhere", nil)
+	response, _ := elsewhere.get("/")
+	require.Equal(t, http.StatusOK, response.StatusCode, "nobody can do it who is not signed in")
+	response, _ = b.post("/sign-out/everywhere", nil)
+	require.Equal(t, "/sign-in?ended=signed-out", response.Header.Get("Location"))
+	require.Contains(t, response.Header.Get("Clear-Site-Data"), "cache")
+	for _, b := range []*browser{b, elsewhere} {
+		response, _ = b.get("/")
+		require.Equal(t, http.StatusSeeOther, response.StatusCode)
+	}
+	response, _ = other.get("/")
+	require.Equal(t, http.StatusOK, response.StatusCode)
+}
+
 // A token that somebody put into the browser before is worth nothing afterwards.
 func TestSessionFixation(t *testing.T) {
 	p := newPlace(t)
@@ -440,7 +459,7 @@ func TestOtherSitesCannotPost(t *testing.T) {
 		"no origin":      {"Origin", "null"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, path := range []string{"/sign-out", "/mobile-ids/mid-anna/lock", "/get", "/get/cancel", "/sign-in"} {
+			for _, path := range []string{"/sign-out", "/sign-out/everywhere", "/mobile-ids/mid-anna/lock", "/get", "/get/cancel", "/sign-in"} {
 				request := b.request(http.MethodPost, path, strings.NewReader(url.Values{"form": {form}, "decision": {"next"}}.Encode()))
 				request.Header.Set(header[0], header[1])
 				response, _ := b.do(request)

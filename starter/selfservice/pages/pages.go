@@ -83,6 +83,7 @@ func (p *Pages) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /sign-in", p.showSignIn)
 	mux.HandleFunc("POST /sign-in", p.signIn)
 	mux.HandleFunc("POST /sign-out", p.signOut)
+	mux.HandleFunc("POST /sign-out/everywhere", p.signOutEverywhere)
 	mux.HandleFunc("GET "+sessionLeftPath, p.sessionLeft)
 	if p.OpenID != nil {
 		mux.HandleFunc("GET /sign-in/openid", p.beginOpenID)

@@ -85,9 +85,16 @@ func (p *Pages) begin(v *visit, userID, method, then string) {
 	v.redirect(ownPath(then))
 }
 
-func (p *Pages) signOut(w http.ResponseWriter, r *http.Request) {
+func (p *Pages) signOut(w http.ResponseWriter, r *http.Request) { p.end(w, r, p.Sessions.End) }
+
+// signOutEverywhere is for who was signed in elsewhere, too, and cannot go there.
+func (p *Pages) signOutEverywhere(w http.ResponseWriter, r *http.Request) {
+	p.end(w, r, p.Sessions.EndAll)
+}
+
+func (p *Pages) end(w http.ResponseWriter, r *http.Request, end func(http.ResponseWriter, *http.Request) error) {
 	v := &visit{p: p, w: w, r: r}
-	if err := p.Sessions.End(w, r); err != nil {
+	if err := end(w, r); err != nil {
 		v.fail(err)
 		return
 	}

@@ -137,6 +137,16 @@ func (s *Sessions) End(w http.ResponseWriter, r *http.Request) error {
 	return s.options.Store.EndSession(r.Context(), id)
 }
 
+// EndAll signs the user of the request's session out in all browsers, this one included.
+// Without a session it signs nobody out.
+func (s *Sessions) EndAll(w http.ResponseWriter, r *http.Request) error {
+	if err := s.options.Store.EndSessionsOf(r.Context(), s.ID(r)); err != nil {
+		return err
+	}
+	http.SetCookie(w, s.cookie("", -1))
+	return nil
+}
+
 func (s *Sessions) name() string {
 	if s.options.Secure {
 		return secureCookie
