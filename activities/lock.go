@@ -83,14 +83,25 @@ type RevokeAtCAInput struct {
 	RequestedAt  time.Time                    `json:"requestedAt"`
 	Asked        bool                         `json:"asked,omitempty"` // an earlier step may have reached the CA
 	Certificates []mobileid.CertificateResult `json:"certificates"`
+	// Pending are the requests for these certificates that an earlier step has found
+	// waiting. It is empty if there is none, and nil only from a build that keeps none.
+	Pending []PendingRequest `json:"pending"`
+}
+
+// PendingRequest is a request that waits for an approval at the CA: it is polled by
+// status, and never sent a second time.
+type PendingRequest struct {
+	mobileid.CertificateID
+	Since time.Time `json:"since"` // when it was first found waiting
 }
 
 // RevokeAtCAResult has the same certificates in the same order. Each has an
 // Outcome (revoked, with the proof), or CannotRevoke (an operator must help), or
-// neither (still open: others need an operator, and this one must be tried
-// again).
+// neither (still open: others need an operator or have begun to wait for an
+// approval, and this one must be tried again).
 type RevokeAtCAResult struct {
 	Certificates    []mobileid.CertificateResult `json:"certificates"`
+	Pending         []PendingRequest             `json:"pending,omitempty"`        // those that wait for an approval
 	NextPublication time.Time                    `json:"nextPublication,omitzero"` // when the CA's next CRL is due
 }
 

@@ -26,9 +26,13 @@ type ledger struct {
 }
 
 // RevokeAtCA tries every open certificate of one CA once. It succeeds when all
-// are revoked with proof, or when some need an operator: then the curable rest
-// stays open in its result, for the process to go on with. Otherwise it fails,
-// and the engine tries again later.
+// are revoked with proof, when some need an operator, or when a request is found
+// waiting for an approval of which the process does not know yet: then the curable
+// rest stays open in its result, for the process to go on with. Otherwise it
+// fails, and the engine tries again later.
+//
+// That a request waits is told at once, even if the step was cancelled meanwhile:
+// a ledger is lost with its step, and the next step would send a second request.
 func (a *Activities) RevokeAtCA(ctx context.Context, in RevokeAtCAInput) (*RevokeAtCAResult, error) {
 	authority, ok := a.CAs.ByName(in.CA.Name)
 	if !ok {
@@ -51,10 +55,16 @@ func (a *Activities) RevokeAtCA(ctx context.Context, in RevokeAtCAInput) (*Revok
 		encoded:   encoded,
 		pending:   map[string]time.Time{},
 	}
+	for _, p := range in.Pending {
+		attempt.pending[key(p.CertificateID)] = p.Since
+	}
 	attempt.resume(ctx)
 	stop := heartbeat(ctx, attempt.ledger)
 	worst := attempt.run(ctx)
 	stop()
+	if attempt.foundPending() {
+		return attempt.result(), nil
+	}
 	if ctx.Err() != nil {
 		return nil, translate(ctx.Err())
 	}
@@ -63,7 +73,7 @@ func (a *Activities) RevokeAtCA(ctx context.Context, in RevokeAtCAInput) (*Revok
 		activity.RecordHeartbeat(ctx, attempt.ledger())
 		return nil, translate(worst)
 	}
-	return &RevokeAtCAResult{Certificates: attempt.results, NextPublication: authority.NextPublication()}, nil
+	return attempt.result(), nil
 }
 
 // encoded reads the certificates themselves for a driver that takes them. They are
@@ -142,6 +152,29 @@ func (r *revocation) ledger() any {
 	return now
 }
 
+// result is what the process is told.
+func (r *revocation) result() *RevokeAtCAResult {
+	result := &RevokeAtCAResult{Certificates: r.results, NextPublication: r.authority.NextPublication()}
+	for _, c := range r.results {
+		if since, waits := r.pending[key(c.CertificateID)]; waits && c.Outcome == "" {
+			result.Pending = append(result.Pending, PendingRequest{c.CertificateID, since})
+		}
+	}
+	return result
+}
+
+// foundPending reports whether a request waits for an approval of which the process
+// does not know. One of a build that keeps none is not told: it would send the step
+// again at once, for ever.
+func (r *revocation) foundPending() bool {
+	if r.in.Pending == nil {
+		return false
+	}
+	return slices.ContainsFunc(r.result().Pending, func(p PendingRequest) bool {
+		return !slices.ContainsFunc(r.in.Pending, func(known PendingRequest) bool { return known.CertificateID == p.CertificateID })
+	})
+}
+
 // run tries every open certificate once, some at a time, and returns the failure
 // that asks to wait longest, or nil.
 func (r *revocation) run(ctx context.Context) error {
@@ -189,10 +222,17 @@ func (r *revocation) revoke(ctx context.Context, c mobileid.CertificateResult) (
 		return result, nil
 	}
 	if ca.IsPending(err) {
-		err = r.stillPending(c.CertificateID, err)
+		err = r.stillPending(ctx, c.CertificateID, err)
 	}
 	if ca.Curable(err) {
 		return c, err
+	}
+	if isKind(err, ca.Unsupported) {
+		// Not approved in time, or rejected: after the operator's retry it may be
+		// asked again. With any other failure it waits on.
+		r.mu.Lock()
+		delete(r.pending, key(c.CertificateID))
+		r.mu.Unlock()
 	}
 	c.CannotRevoke = err.Error()
 	activity.GetLogger(ctx).Warn("Certificate cannot be revoked without an operator",
@@ -214,13 +254,16 @@ func (r *revocation) ask(ctx context.Context, cert ca.Certificate) (mobileid.Cer
 
 // stillPending lets a request wait for its approval at the CA, up to the
 // configured time from when it was first found waiting.
-func (r *revocation) stillPending(id mobileid.CertificateID, err error) error {
+func (r *revocation) stillPending(ctx context.Context, id mobileid.CertificateID, err error) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	since, known := r.pending[key(id)]
 	if !known {
 		since = time.Now().UTC()
 		r.pending[key(id)] = since
+	}
+	r.mu.Unlock()
+	if !known {
+		activity.RecordHeartbeat(ctx, r.ledger()) // should this worker die before it can tell
 	}
 	if wait := r.in.CA.ApprovalWait; wait > 0 && time.Since(since) > wait {
 		return &ca.Error{Kind: ca.Unsupported, Op: "revoke " + id.String(),
@@ -232,6 +275,11 @@ func (r *revocation) stillPending(id mobileid.CertificateID, err error) error {
 // needsOperator reports whether a certificate can be cured by an operator alone.
 func (r *revocation) needsOperator() bool {
 	return slices.ContainsFunc(r.results, func(c mobileid.CertificateResult) bool { return c.CannotRevoke != "" })
+}
+
+func isKind(err error, kind ca.Kind) bool {
+	var atCA *ca.Error
+	return errors.As(err, &atCA) && atCA.Kind == kind
 }
 
 // waits is how long a failure asks to wait.

@@ -47,6 +47,7 @@ type lockState struct {
 	Certificates []mobileid.CertificateResult `json:"certificates"`
 	CAs          []activities.CAPolicy        `json:"cas,omitempty"`
 	NextCRL      map[string]time.Time         `json:"nextCrl,omitempty"` // by CA: when its next CRL is due
+	Pending      []activities.PendingRequest  `json:"pending,omitempty"` // that wait for an approval at their CA
 	Audit        mobileid.AuditMark           `json:"audit,omitzero"`
 	retries
 	ThenGet    bool            `json:"thenGet,omitempty"` // go on to Get mobile ID

@@ -101,7 +101,8 @@ type modelCertificate struct {
 	revokedAt time.Time
 	notAfter  time.Time
 	ours      bool
-	pending   int // looks until a request is approved; 0: none is waiting
+	pending   int  // looks until a request is approved; 0: none is waiting
+	forgotten bool // the worker died with what it knew of the request
 }
 
 func newModel(faults map[string][]string, store activities.IdentityManager, now func() time.Time) *model {
@@ -177,6 +178,16 @@ func (m *model) revokedByUs(id mobileid.CertificateID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.certificates[id].ours
+}
+
+// forgetPending is for a worker that dies before it can tell that a request waits: its
+// heartbeat has told the engine, which forgets it if a retry comes before the next try.
+func (m *model) forgetPending() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.certificates {
+		c.forgotten = c.pending > 0
+	}
 }
 
 // settle waits for the activities that the process no longer waits for: what it has
@@ -280,6 +291,9 @@ func (d modelDriver) Revoke(_ context.Context, cert ca.Certificate, reason mobil
 		d.m.violate("a CA was asked for %s, which is nobody's", cert)
 		return failure(ca.NotFound)
 	}
+	if c.pending > 0 && !c.forgotten {
+		d.m.violate("a second request for %s, while the first waits for its approval", cert)
+	}
 	switch fault {
 	case "down":
 		return failure(ca.Unavailable)
@@ -298,10 +312,7 @@ func (d modelDriver) Revoke(_ context.Context, cert ca.Certificate, reason mobil
 		}
 	case "pending":
 		if c.status != mobileid.StatusRevoked {
-			if c.pending > 0 {
-				d.m.violate("a second request for %s, while the first waits for its approval", cert)
-			}
-			c.pending = 3
+			c.pending, c.forgotten = 8, false
 			return ca.Answer{Outcome: ca.Pending}, nil
 		}
 	}
@@ -339,11 +350,11 @@ func (d modelDriver) Status(_ context.Context, cert ca.Certificate) (ca.Evidence
 	}
 	c := d.m.certificates[cert.CertificateID]
 	if c.pending > 0 {
-		if c.pending--; c.pending > 0 {
-			return ca.Evidence{}, &ca.Error{Kind: ca.PendingApproval, Op: "status", Words: "waits for an approval"}
+		// As EJBCA does, it says good of one that waits.
+		if c.pending--; c.pending == 0 {
+			c.revoke(mobileid.Unspecified, d.m.now())
+			c.ours = true
 		}
-		c.revoke(mobileid.Unspecified, d.m.now())
-		c.ours = true
 	}
 	return d.m.evidence(c), nil
 }
@@ -397,8 +408,10 @@ func mortal[I, O any](env *testsuite.TestWorkflowEnvironment, m *model, name str
 		}
 		switch fault {
 		case "after":
+			m.forgetPending()
 			return none, errors.New("the worker died after its work")
 		case "silence":
+			m.forgetPending()
 			return none, temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)
 		}
 		return out, nil

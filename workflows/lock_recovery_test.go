@@ -254,6 +254,17 @@ func (i *installation) finish(id string) {
 	i.requireLocked(id)
 }
 
+// fillHistory lets the history of a lock grow to where the test server suggests to
+// continue as new. Queries and refused messages cost nothing, so it is signals that do
+// not count.
+func (i *installation) fillHistory(id string) {
+	i.t.Helper()
+	for range 30 {
+		require.NoError(i.t, i.temporal.SignalWorkflow(i.t.Context(), workflows.LockWorkflowID(id), "", workflows.Cancel, nil))
+		i.waitFor(id, func(starter.Status) bool { return true })
+	}
+}
+
 // A lock that needs many retries continues as new, and loses nothing.
 func TestContinueAsNewAfterManyRetries(t *testing.T) {
 	i := install(t)
@@ -268,12 +279,7 @@ func TestContinueAsNewAfterManyRetries(t *testing.T) {
 	_, err := i.anna().Next(t.Context(), id, starter.LockOptions{RequestID: "next-1"})
 	require.NoError(t, err)
 	first := i.waitFor(id, inPhase(workflows.NeedsOperator))
-	// Queries and refused messages cost nothing, so signals that do not count
-	// fill the history up to where the test server suggests to continue as new.
-	for range 30 {
-		require.NoError(t, i.temporal.SignalWorkflow(t.Context(), workflows.LockWorkflowID(id), "", workflows.Cancel, nil))
-		i.waitFor(id, func(starter.Status) bool { return true })
-	}
+	i.fillHistory(id)
 	answer, err := i.anna().Retry(t.Context(), id)
 	require.NoError(t, err)
 	require.True(t, answer.Retried, answer.Why)

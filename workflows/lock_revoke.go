@@ -261,11 +261,21 @@ func (b *branch) id(l *lock) string {
 }
 
 // revokeAtCA has the open certificates of a branch revoked at its CA, each with
-// a proof. It returns early with what is done if some need an operator.
+// a proof. It returns early with what is done if some need an operator, or have
+// begun to wait for an approval, which whatever is scheduled next must know.
 func (l *lock) revokeAtCA(ctx workflow.Context, b *branch, open []int) error {
-	in := activities.RevokeAtCAInput{CA: b.ca, MobileID: l.request.MobileID, Reason: l.Reason, RequestedAt: l.RequestedAt, Asked: b.asked}
+	in := activities.RevokeAtCAInput{CA: b.ca, MobileID: l.request.MobileID, Reason: l.Reason, RequestedAt: l.RequestedAt, Asked: b.asked,
+		Pending: []activities.PendingRequest{}}
 	for _, i := range open {
 		in.Certificates = append(in.Certificates, l.Certificates[i])
+	}
+	asked := func(p activities.PendingRequest) bool {
+		return slices.ContainsFunc(in.Certificates, func(c mobileid.CertificateResult) bool { return c.CertificateID == p.CertificateID })
+	}
+	for _, p := range l.Pending {
+		if asked(p) {
+			in.Pending = append(in.Pending, p)
+		}
 	}
 	var result activities.RevokeAtCAResult
 	err := l.attempt(ctx, step{
@@ -289,6 +299,7 @@ func (l *lock) revokeAtCA(ctx workflow.Context, b *branch, open []int) error {
 	for n, i := range open {
 		l.Certificates[i] = result.Certificates[n]
 	}
+	l.Pending = append(slices.DeleteFunc(l.Pending, asked), result.Pending...)
 	if !result.NextPublication.IsZero() {
 		if l.NextCRL == nil {
 			l.NextCRL = map[string]time.Time{}
