@@ -40,6 +40,8 @@ type Finding struct {
 	Evidence []Evidence
 	// Failures are the errors of the sources that did not.
 	Failures []error
+	// refusal is the CA's own status if it says that nothing will come of the request.
+	refusal error
 }
 
 // testimony is what one source said.
@@ -225,6 +227,10 @@ func (a *Authority) weigh(said []testimony, cert Certificate, now time.Time) Fin
 		}
 		if t.err != nil {
 			f.Failures = append(f.Failures, t.err)
+			var e *Error
+			if t.source == mobileid.ProofFromCA && errors.As(t.err, &e) && e.Kind == Unsupported {
+				f.refusal = t.err
+			}
 			continue
 		}
 		f.Evidence = append(f.Evidence, t.evidence)

@@ -99,6 +99,7 @@ var (
 	late5          = early5.Add(time.Second)
 	errDown        = &Error{Kind: Unavailable, Op: "test", Err: errors.New("down")}
 	errDenied      = &Error{Kind: Denied, Op: "test", Words: "no right"}
+	errRejected    = &Error{Kind: Unsupported, Op: "test", Words: "rejected"}
 	errWaits       = &Error{Kind: PendingApproval, Op: "test", Words: "two more approvals"}
 )
 

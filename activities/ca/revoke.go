@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,12 +127,13 @@ func (t *attempt) revoke(ctx context.Context, asked bool) error {
 }
 
 // look reads the status without asking for anything, and reports whether the
-// certificate is revoked for good.
+// certificate is revoked for good. That the CA itself says no counts whatever a
+// public source says, which knows of no request.
 func (t *attempt) look(ctx context.Context) (done bool, err error) {
 	finding, err := t.authority.Prove(ctx, t.cert, time.Time{})
 	t.result.StatusAtCA = finding.Status
 	if !finding.Revoked {
-		return false, err
+		return false, cmp.Or(err, finding.refusal)
 	}
 	t.settle(finding, t.outcomeByDate(finding.RevokedAt))
 	return true, err

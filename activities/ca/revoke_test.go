@@ -135,6 +135,10 @@ func TestRevoke(t *testing.T) {
 			kind: Unavailable, calls: "status", status2: mobileid.StatusUnknown},
 		"asked, and waits for approval: no second request": {asked: true, answers: answers(done), status: statusFails(errWaits),
 			kind: PendingApproval, words: "two more approvals", calls: "status", status2: mobileid.StatusUnknown, pending: true},
+		"asked, and rejected, whatever OCSP says": {asked: true, answers: answers(done), status: statusFails(errRejected), ocsp: source(good),
+			kind: Unsupported, words: "rejected", calls: "status", status2: mobileid.StatusGood},
+		"asked, and the status is denied, but OCSP answers": {asked: true, answers: answers(done), status: statusFails(errDenied), ocsp: source(revoked),
+			outcome: mobileid.OutcomeRevoked, calls: "status", status2: mobileid.StatusRevoked},
 		"asked, the CA still waits, and OCSP shows it": {asked: true, status: statusFails(errWaits), ocsp: source(revoked),
 			outcome: mobileid.OutcomeRevoked, calls: "status", status2: mobileid.StatusRevoked},
 		"asked, and no public source answers": {asked: true, noStatus: true, ocsp: failing(errDown), crl: failing(errDown),
@@ -407,17 +411,24 @@ func TestPollNeverAsks(t *testing.T) {
 		outcome mobileid.CertificateOutcome
 		pending bool
 		kind    Kind
+		ocsp    *fakeSource
 	}{
-		"approved":           {status(says(mobileid.StatusRevoked)), mobileid.OutcomeRevoked, false, ""},
-		"waiting":            {status(says(mobileid.StatusGood)), "", true, PendingApproval},
-		"waiting, on hold":   {status(says(mobileid.StatusOnHold)), "", true, PendingApproval},
-		"waiting, says it":   {statusFails(errWaits), "", true, PendingApproval},
-		"rejected":           {statusFails(&Error{Kind: Unsupported, Op: "test", Words: "rejected"}), "", false, Unsupported},
-		"cannot be read now": {statusFails(errDown), "", false, Unavailable},
+		"approved":                            {status(says(mobileid.StatusRevoked)), mobileid.OutcomeRevoked, false, "", nil},
+		"waiting":                             {status(says(mobileid.StatusGood)), "", true, PendingApproval, nil},
+		"waiting, on hold":                    {status(says(mobileid.StatusOnHold)), "", true, PendingApproval, nil},
+		"waiting, says it":                    {statusFails(errWaits), "", true, PendingApproval, nil},
+		"rejected":                            {statusFails(errRejected), "", false, Unsupported, nil},
+		"rejected, and OCSP answers":          {statusFails(errRejected), "", false, Unsupported, source(says(mobileid.StatusGood))},
+		"revoked, and the status is rejected": {statusFails(errRejected), mobileid.OutcomeRevoked, false, "", source(says(mobileid.StatusRevoked))},
+		"denied, and OCSP answers":            {statusFails(errDenied), "", true, PendingApproval, source(says(mobileid.StatusGood))},
+		"cannot be read now":                  {statusFails(errDown), "", false, Unavailable, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			driver := &fakeDriver{statuses: test.status, capabilities: Capabilities{HasStatus: true}}
 			a := &Authority{Name: "ca", Issuer: issuer.cert, Driver: driver, Now: clockAt(noon)}
+			if test.ocsp != nil {
+				a.OCSP = test.ocsp
+			}
 			result, err := a.Poll(t.Context(), userOf(issuer), mobileid.Superseded, revocationDate)
 			if test.kind == "" {
 				require.NoError(t, err)
