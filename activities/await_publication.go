@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,6 +23,10 @@ const (
 // AwaitPublication succeeds when others can see the revocations of one CA, and
 // records that in the audit. Until then it fails, and the engine tries again,
 // which costs no history.
+//
+// Whatever a source says meanwhile is waited out, a refusal or a contradiction too:
+// the revocations are proven, how long is waited is for the process to say, and the
+// words stand in the step's last failure.
 func (a *Activities) AwaitPublication(ctx context.Context, in AwaitPublicationInput) (*AwaitPublicationResult, error) {
 	defer heartbeat(ctx, nothing)()
 	authority, ok := a.CAs.ByName(in.CA.Name)
@@ -29,9 +34,9 @@ func (a *Activities) AwaitPublication(ctx context.Context, in AwaitPublicationIn
 		return nil, temporal.NewApplicationError(
 			fmt.Sprintf("CA %q is not in the configuration of this worker", in.CA.Name), string(ca.Unsupported))
 	}
-	certificates, err := a.look(ctx, authority, in.Certificates)
+	certificates, err := look(ctx, authority, in.Certificates)
 	if err != nil {
-		return nil, translate(err)
+		return nil, waitedOut(err)
 	}
 	mark, err := a.IM.Record(ctx, mobileid.Record{
 		MobileID:     in.MobileID,
@@ -48,20 +53,26 @@ func (a *Activities) AwaitPublication(ctx context.Context, in AwaitPublicationIn
 	return &AwaitPublicationResult{Certificates: certificates, Audit: mark}, nil
 }
 
+// waitedOut is translate for what a CA or its public sources say: all of it is
+// tried again.
+func waitedOut(err error) error {
+	var atCA *ca.Error
+	if !errors.As(err, &atCA) {
+		return translate(err)
+	}
+	return temporal.NewApplicationErrorWithOptions(atCA.Error(), string(atCA.Kind), temporal.ApplicationErrorOptions{NextRetryDelay: atCA.RetryAfter})
+}
+
 // look repeats for a moment until every certificate is visible.
-func (a *Activities) look(ctx context.Context, authority *ca.Authority, certificates []mobileid.CertificateResult) ([]mobileid.CertificateResult, error) {
+func look(ctx context.Context, authority *ca.Authority, certificates []mobileid.CertificateResult) ([]mobileid.CertificateResult, error) {
 	end := time.Now().Add(publicationLook)
 	for {
-		seen, missing, err := lookOnce(ctx, authority, certificates)
-		if missing == 0 && err == nil {
+		seen, err := lookOnce(ctx, authority, certificates)
+		if err == nil {
 			return seen, nil
 		}
 		if time.Now().After(end) {
-			if err != nil {
-				return nil, err
-			}
-			return nil, temporal.NewApplicationError(
-				fmt.Sprintf("%d of %d revocations of %s are not published yet", missing, len(certificates), authority.Name), TypeNotVisible)
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
@@ -71,7 +82,11 @@ func (a *Activities) look(ctx context.Context, authority *ca.Authority, certific
 	}
 }
 
-func lookOnce(ctx context.Context, authority *ca.Authority, certificates []mobileid.CertificateResult) (seen []mobileid.CertificateResult, missing int, err error) {
+// lookOnce fails with what a source says, or with how many certificates are not
+// visible, and why, if a source failed.
+func lookOnce(ctx context.Context, authority *ca.Authority, certificates []mobileid.CertificateResult) ([]mobileid.CertificateResult, error) {
+	var seen []mobileid.CertificateResult
+	var failures []error
 	for _, c := range certificates {
 		cert := ca.Certificate{CertificateID: c.CertificateID, IssuerDN: c.IssuerDN, NotAfter: c.NotAfter}
 		if !authority.Publishes(cert) {
@@ -81,15 +96,22 @@ func lookOnce(ctx context.Context, authority *ca.Authority, certificates []mobil
 		}
 		finding, err := authority.Visible(ctx, cert, c.RevokedAt)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		if finding.VisibleAt.IsZero() {
-			missing++
+			failures = append(failures, finding.Failures...)
 			continue
 		}
 		c.VisibleAt = finding.VisibleAt
 		c.Proof = finding.Proofs
 		seen = append(seen, c)
 	}
-	return seen, missing, nil
+	if missing := len(certificates) - len(seen); missing > 0 {
+		words := fmt.Sprintf("%d of %d revocations of %s are not published yet", missing, len(certificates), authority.Name)
+		if len(failures) > 0 {
+			words += ": " + failures[0].Error()
+		}
+		return nil, temporal.NewApplicationError(words, TypeNotVisible)
+	}
+	return seen, nil
 }

@@ -81,6 +81,7 @@ type lock struct {
 	warning   string
 	endStates bool // all three stand
 	visibleAt time.Time
+	unseen    string // why others cannot see it, as the last try says
 
 	waiters int // next updates that wait for the lock
 }

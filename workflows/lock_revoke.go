@@ -1,11 +1,13 @@
 package workflows
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"mobileid"
@@ -389,7 +391,8 @@ func (l *lock) proofWait(ca activities.CAPolicy) time.Duration {
 }
 
 // awaitPublication waits for one CA. That it takes too long is no failure: the
-// certificates are revoked, and the result says that not everybody sees it yet.
+// certificates are revoked, and the result says that not everybody sees it yet,
+// and why.
 func (l *lock) awaitPublication(ctx workflow.Context, b *branch) error {
 	in := activities.AwaitPublicationInput{
 		CA:       b.ca,
@@ -431,6 +434,10 @@ func (l *lock) awaitPublication(ctx workflow.Context, b *branch) error {
 			}
 		default:
 			l.log.Warn("Revocation is not visible to others yet", "ca", b.ca.Name, "error", err)
+			var said *temporal.ApplicationError
+			if errors.As(err, &said) {
+				l.unseen = said.Message()
+			}
 			return nil
 		}
 	}
@@ -444,7 +451,7 @@ func (l *lock) noteVisible() {
 		switch {
 		case c.Outcome == mobileid.OutcomeExpiredNotRevoked:
 		case c.VisibleAt.IsZero():
-			l.warning = "not everybody can see the revocation yet: it is not in what the CA publishes"
+			l.warning = "not everybody can see the revocation yet: " + cmp.Or(l.unseen, "it is not in what the CA publishes")
 			return
 		case c.VisibleAt.After(last):
 			last = c.VisibleAt
