@@ -22,6 +22,7 @@ type LockReceipt struct {
 	From         State         `json:"from"`        // the state before; Locked if the lock was taken over
 	RequestedAt  time.Time     `json:"requestedAt"` // of the lock that stands: an earlier one's, if taken over
 	LockedAt     time.Time     `json:"lockedAt"`    // of the lock that stands
+	Reason       Reason        `json:"reason"`      // of the lock that stands: an earlier one's, unless this one's is keyCompromise
 	Certificates []Certificate `json:"certificates"`
 	Audit        AuditMark     `json:"audit"`
 }

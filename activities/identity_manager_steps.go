@@ -73,6 +73,7 @@ func (a *Activities) LockInIdentityManager(ctx context.Context, order mobileid.L
 		From:         receipt.From,
 		RequestedAt:  receipt.RequestedAt,
 		LockedAt:     receipt.LockedAt,
+		Reason:       receipt.Reason,
 		Certificates: certificates,
 		CAs:          cas,
 		Audit:        receipt.Audit,

@@ -70,6 +70,7 @@ type LockInIMResult struct {
 	From         mobileid.State               `json:"from"`
 	RequestedAt  time.Time                    `json:"requestedAt"`
 	LockedAt     time.Time                    `json:"lockedAt"`
+	Reason       mobileid.Reason              `json:"reason,omitempty"` // to send; empty: as ordered
 	Certificates []mobileid.CertificateResult `json:"certificates"`
 	CAs          []CAPolicy                   `json:"cas"`
 	Audit        mobileid.AuditMark           `json:"audit"`

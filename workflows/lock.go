@@ -255,6 +255,7 @@ func (l *lock) lockMobileID() error {
 	l.TakenOver = result.From == mobileid.Locked
 	l.RequestedAt = result.RequestedAt
 	l.LockedAt = result.LockedAt
+	l.Reason = firstReason(result.Reason, l.Reason)
 	l.Certificates = result.Certificates
 	l.learn(result.CAs)
 	l.Audit = result.Audit

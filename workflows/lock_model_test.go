@@ -86,7 +86,8 @@ type model struct {
 
 	mu           sync.Mutex
 	faults       map[string][]string
-	mayLock      bool // Next was pressed, or an earlier lock is finished
+	mayLock      bool            // Next was pressed, or an earlier lock is finished
+	standing     mobileid.Reason // of the earlier lock
 	certificates map[mobileid.CertificateID]*modelCertificate
 	order        []mobileid.CertificateID
 	asked        int
@@ -98,6 +99,7 @@ type model struct {
 type modelCertificate struct {
 	status    mobileid.Status
 	reason    mobileid.Reason
+	sent      mobileid.Reason // with the requests
 	revokedAt time.Time
 	notAfter  time.Time
 	ours      bool
@@ -294,6 +296,13 @@ func (d modelDriver) Revoke(_ context.Context, cert ca.Certificate, reason mobil
 	if c.pending > 0 && !c.forgotten {
 		d.m.violate("a second request for %s, while the first waits for its approval", cert)
 	}
+	switch {
+	case c.sent != "" && c.sent != reason:
+		d.m.violate("%s is asked for as %s, and was as %s", cert, reason, c.sent)
+	case d.m.standing != "" && reason != d.m.standing && reason != mobileid.KeyCompromise:
+		d.m.violate("%s is asked for as %s, and the lock that stands is for %s", cert, reason, d.m.standing)
+	}
+	c.sent = reason
 	switch fault {
 	case "down":
 		return failure(ca.Unavailable)
@@ -352,7 +361,7 @@ func (d modelDriver) Status(_ context.Context, cert ca.Certificate) (ca.Evidence
 	if c.pending > 0 {
 		// As EJBCA does, it says good of one that waits.
 		if c.pending--; c.pending == 0 {
-			c.revoke(mobileid.Unspecified, d.m.now())
+			c.revoke(c.sent, d.m.now())
 			c.ours = true
 		}
 	}

@@ -254,10 +254,11 @@ func (w *propertyWorld) prepare(rt *rapid.T, s scenario) *propertyLock {
 	switch s.state {
 	case mobileid.Locked:
 		_, err := w.store.Lock(w.t.Context(), mobileid.LockOrder{
-			MobileID: l.id, Owner: "anna", RequestedAt: l.begun.Add(-time.Hour), Reason: mobileid.Unspecified,
+			MobileID: l.id, Owner: "anna", RequestedAt: l.begun.Add(-time.Hour), Reason: mobileid.CessationOfOperation,
 			Process: mobileid.Process{Name: workflows.Lock, WorkflowID: workflows.LockWorkflowID(l.id), RunID: "cut short"},
 		})
 		require.NoError(rt, err)
+		l.model.standing = mobileid.CessationOfOperation
 	case mobileid.Inactive:
 		require.NoError(rt, w.store.Deactivate(w.t.Context(), l.id))
 	}

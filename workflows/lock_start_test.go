@@ -382,7 +382,7 @@ func TestTerminatedLockIsResumedByANewStart(t *testing.T) {
 	i := install(t)
 	id := i.mobileID(2)
 	i.driver.gate(unavailable)
-	_, err := i.anna().Lock(t.Context(), id, starter.LockOptions{})
+	_, err := i.anna().Lock(t.Context(), id, starter.LockOptions{Reason: mobileid.KeyCompromise})
 	require.NoError(t, err)
 	require.NoError(t, i.temporal.TerminateWorkflow(t.Context(), workflows.LockWorkflowID(id), "", "test"))
 	i.driver.gate(nil)
@@ -394,5 +394,8 @@ func TestTerminatedLockIsResumedByANewStart(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
 	i.requireLocked(id)
+	for _, c := range result.Certificates {
+		require.Equal(t, mobileid.KeyCompromise, c.ReasonAtCA, "the reason of the lock that stands")
+	}
 	require.Equal(t, []mobileid.Event{mobileid.EventLocked, mobileid.EventResumed, mobileid.EventRevoked}, i.events(id))
 }

@@ -14,6 +14,11 @@ import (
 // with the audit record, and once per process: a repeat writes nothing and
 // answers the same, with the certificates as they are by then.
 //
+// A lock that is taken over goes on with its own reason, which a CA may have been
+// sent already, whatever the order says, and the receipt has it. Only a lock for
+// keyCompromise turns every other into its own, which stands from then on: others act
+// on it, so it must not be lost.
+//
 // If the store writes notices, the owner is told that this process has locked it. The
 // owner's sessions ByMobileID end, but for the one that order.RequestID is of.
 //
@@ -57,7 +62,12 @@ func (s *Store) lock(ctx context.Context, tx *sql.Tx, order mobileid.LockOrder, 
 	if err != nil {
 		return mobileid.LockReceipt{}, err
 	}
-	receipt := mobileid.LockReceipt{From: written.Record.From, Audit: written.AuditMark}
+	if m.State == mobileid.Locked {
+		if order.Reason, err = standingReason(ctx, tx, order); err != nil {
+			return mobileid.LockReceipt{}, err
+		}
+	}
+	receipt := mobileid.LockReceipt{From: written.Record.From, Reason: order.Reason, Audit: written.AuditMark}
 	if !repeated {
 		receipt.From = m.State
 		receipt.Audit, err = s.lockFirst(ctx, chain, once, order, &m)
@@ -102,6 +112,24 @@ func (s *Store) lockFirst(ctx context.Context, chain *chain, once string, order 
 		}
 	}
 	return chain.append(ctx, once, record)
+}
+
+// standingReason is the reason with which a locked mobile ID's lock goes on. It is
+// written if it is another one from now on.
+func standingReason(ctx context.Context, tx *sql.Tx, order mobileid.LockOrder) (mobileid.Reason, error) {
+	var before mobileid.Reason
+	const query = `SELECT coalesce(lock_reason, '') FROM mobile_ids WHERE id = $1`
+	if err := tx.QueryRowContext(ctx, query, order.MobileID).Scan(&before); err != nil {
+		return "", fmt.Errorf("read reason: %w", err)
+	}
+	if before == order.Reason || before != "" && order.Reason != mobileid.KeyCompromise {
+		return before, nil
+	}
+	const update = `UPDATE mobile_ids SET lock_reason = $2 WHERE id = $1`
+	if _, err := tx.ExecContext(ctx, update, order.MobileID, string(order.Reason)); err != nil {
+		return "", fmt.Errorf("write reason: %w", err)
+	}
+	return order.Reason, nil
 }
 
 // lockable checks again, under the row's lock, what was validated before Next.

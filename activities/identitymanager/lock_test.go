@@ -137,6 +137,41 @@ func TestLockTakesOverTheStandingTimes(t *testing.T) {
 	})
 }
 
+// What a CA may have been sent already is sent again, and a key that somebody else has
+// is not forgotten.
+func TestLockTakesOverTheStandingReason(t *testing.T) {
+	for name, test := range map[string]struct{ first, then, stands mobileid.Reason }{
+		"the default":             {mobileid.KeyCompromise, mobileid.Unspecified, mobileid.KeyCompromise},
+		"another one":             {mobileid.Superseded, mobileid.CessationOfOperation, mobileid.Superseded},
+		"the same":                {mobileid.Superseded, mobileid.Superseded, mobileid.Superseded},
+		"keyCompromise by now":    {mobileid.Superseded, mobileid.KeyCompromise, mobileid.KeyCompromise},
+		"the first that names it": {"", mobileid.Superseded, mobileid.Superseded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachStore(t, func(t *testing.T, s *Store, _ database) {
+				create(t, s, "mid-1", mobileid.Active)
+				first := order("mid-1", "run-1")
+				first.Reason = test.first
+				receipt, err := s.Lock(t.Context(), first)
+				require.NoError(t, err)
+				require.Equal(t, test.first, receipt.Reason)
+				later := order("mid-1", "run-2")
+				later.Reason = test.then
+				for range 2 { // a repeat answers the same
+					receipt, err := s.Lock(t.Context(), later)
+					require.NoError(t, err)
+					require.Equal(t, test.stands, receipt.Reason)
+				}
+				receipt, err = s.Lock(t.Context(), order("mid-1", "run-3"))
+				require.NoError(t, err)
+				require.Equal(t, test.stands, receipt.Reason)
+				trail := verify(t, s, "mid-1", mobileid.EventLocked, mobileid.EventResumed, mobileid.EventResumed)
+				require.Equal(t, test.stands, trail[1].Record.Reason, "the record says what is sent")
+			})
+		})
+	}
+}
+
 func TestLockIsIdempotent(t *testing.T) {
 	tests := map[string]struct {
 		state     mobileid.State

@@ -249,7 +249,7 @@ func TestSignIn(t *testing.T) {
 
 func TestSignOutEverywhere(t *testing.T) {
 	p := newPlace(t)
-	b, elsewhere, other := p.signedIn(t, "anna"), p.begun(t, "openid"), p.signedIn(t, "otto")
+	b, elsewhere, other := p.signedIn(t, "anna"), p.begun(t, "anna", "openid"), p.signedIn(t, "otto")
 	_, body := b.get("/")
 	require.Contains(t, body, `action="/sign-out/everywhere"`)
 	_, _ = p.browser(t).post("/sign-out/everywhere", nil)
