@@ -118,7 +118,7 @@ func TestWhetherItWasSent(t *testing.T) {
 		server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 		defer server.Close()
 		defer close(release)
-		_, err := clientFor(t, server, 200*time.Millisecond).Provision(t.Context(), provision(t))
+		_, err := clientFor(t, server, 3*time.Second).Provision(t.Context(), provision(t))
 		requireKind(t, err, messaging.Ambiguous)
 	})
 	t.Run("cut off", func(t *testing.T) {

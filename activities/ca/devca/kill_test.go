@@ -74,7 +74,7 @@ func driverOf(t *testing.T, dir string) *devca.Driver {
 // TestKilledBetweenTwoWrites kills the CA while many revoke, several times over,
 // and checks that everything it had answered is still so.
 func TestKilledBetweenTwoWrites(t *testing.T) {
-	const rounds, certificates, callers = 4, 60, 6
+	const rounds, certificates, callers = 4, 300, 6
 	dir := t.TempDir()
 	answered := map[string]time.Time{}
 	number := new(big.Int)

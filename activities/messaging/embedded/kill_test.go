@@ -124,6 +124,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	var mu sync.Mutex
 	fetchable, answered := map[string]string{}, map[string]bool{} // command id to target
 	template := b.command()
+	template.Lifespan, template.Timeout = time.Hour, time.Hour // none is to end by itself
 	for round := range rounds {
 		ctx, cancel := context.WithCancel(t.Context())
 		enough := make(chan struct{})
@@ -163,8 +164,9 @@ func TestKilledUnderLoad(t *testing.T) {
 		cancel()
 		all.Wait()
 		kill = b.startChild()
+		again := b.httpClient()
 		for id, target := range fetchable {
-			status, body := b.request(http.MethodGet, target, "", "")
+			status, body := b.requestBy(again, http.MethodGet, target, "", "")
 			if status == http.StatusNoContent || status == http.StatusNotFound {
 				require.True(t, status == http.StatusNoContent, "command %s is lost", id)
 				continue

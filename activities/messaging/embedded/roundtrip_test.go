@@ -200,7 +200,7 @@ func TestMisbehaviours(t *testing.T) {
 	})
 	t.Run(string(phone.Silent), func(t *testing.T) {
 		asked := b.command()
-		asked.Lifespan = 1e9 // a second, the shortest
+		asked.Lifespan = 5e9 // 5 s: long enough to be scanned in
 		accepted := b.provision(asked)
 		require.ErrorIs(t, b.phone(b.scan(t.Context(), accepted.Destinations[0].URI, phone.Silent)).err, phone.ErrSilent)
 		require.Equal(t, messaging.TimedOut, b.await(accepted.CommandID).Outcome)

@@ -36,10 +36,16 @@ func (b *bench) httpClient() *http.Client {
 // request speaks to the server without the client. It returns the status.
 func (b *bench) request(method, target, apiKey, body string) (int, string) {
 	b.t.Helper()
+	return b.requestBy(b.httpClient(), method, target, apiKey, body)
+}
+
+// requestBy does so over the connections of a client.
+func (b *bench) requestBy(client *http.Client, method, target, apiKey, body string) (int, string) {
+	b.t.Helper()
 	request, err := http.NewRequestWithContext(b.t.Context(), method, target, strings.NewReader(body))
 	require.NoError(b.t, err)
 	request.Header.Set("X-Api-Key", apiKey)
-	response, err := b.httpClient().Do(request)
+	response, err := client.Do(request)
 	require.NoError(b.t, err)
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
@@ -170,7 +176,7 @@ func TestCallbackURLAtStart(t *testing.T) {
 
 func TestCallbacksAreGivenUp(t *testing.T) {
 	b := newBench(t)
-	b.run(embedded.Options{CallbackLifetime: 100 * time.Millisecond})
+	b.run(embedded.Options{CallbackLifetime: 2 * time.Second})
 	b.inbox.set(func(i *inbox) { i.failing = true })
 	b.receive()
 	accepted := b.provision(b.command())
@@ -185,7 +191,7 @@ func TestOldStateIsForgotten(t *testing.T) {
 	b.run(embedded.Options{Retention: time.Millisecond})
 	b.receive()
 	command := b.command()
-	command.Lifespan = time.Second
+	command.Lifespan = 5 * time.Second // long enough to be answered in
 	accepted := b.provision(command)
 	body, err := json.Marshal(device.Answer{CommandID: accepted.CommandID, Outcome: messaging.Answered, ProfileID: "p1", JWS: "a.b.c"})
 	require.NoError(t, err)
