@@ -59,7 +59,8 @@ func TestGetMobileID(t *testing.T) {
 		require.NoError(t, err)
 		defer temporal.Close()
 		g := &getting{demo: d, temporal: temporal, queue: c.TaskQueue}
-		gets := client.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(nil))
+		gets := client.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(nil), client.WithAcceptWait(soon))
+		d.Locks = client.New(temporal, c.TaskQueue, client.WithAcceptWait(soon))
 
 		t.Run("without a grant", func(t *testing.T) {
 			_, err := gets.User("anna", "").Start(ctx)

@@ -111,7 +111,8 @@ func TestMails(t *testing.T) {
 		require.NoError(t, err)
 		defer temporal.Close()
 		g := &getting{demo: d, temporal: temporal, queue: c.TaskQueue}
-		gets := client.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(nil))
+		gets := client.NewGets(temporal, c.TaskQueue, workflows.GetWorkflowIDs(nil), client.WithAcceptWait(soon))
+		d.Locks = client.New(temporal, c.TaskQueue, client.WithAcceptWait(soon))
 		anna := mobileid.User{ID: "anna", Name: "Anna Andersson", Active: true, Roles: []string{mobileid.SelfServiceRole}}
 		require.NoError(t, d.Store.PutUser(ctx, anna, "anna@example.com", "anna@example.org"))
 

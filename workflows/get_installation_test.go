@@ -272,7 +272,7 @@ func (g *getInstallation) workflowID() string { return workflows.GetWorkflowID(g
 
 // applicant is the user, at a Self-Service.
 func (g *getInstallation) applicant() *starter.Applicant {
-	return starter.NewGets(g.temporal, g.queue, workflows.GetWorkflowIDs(nil)).User(g.userID, "")
+	return starter.NewGets(g.temporal, g.queue, workflows.GetWorkflowIDs(nil), starter.WithAcceptWait(limit)).User(g.userID, "")
 }
 
 // grant lets the user get a mobile ID.

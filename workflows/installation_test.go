@@ -133,7 +133,7 @@ func installStopped(t *testing.T, options ...option) *installation {
 	require.NoError(t, i.store.Migrate(t.Context()))
 	i.im = &gatedIM{IdentityManager: i.store}
 	i.driver = &gatedDriver{Driver: i.ca.Driver(t)}
-	i.locks = starter.New(i.temporal, i.queue)
+	i.locks = starter.New(i.temporal, i.queue, starter.WithAcceptWait(limit))
 	for _, o := range options {
 		o(i)
 	}

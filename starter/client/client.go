@@ -31,8 +31,7 @@ import (
 )
 
 const (
-	// acceptWait is how long a message waits for a worker to take it, before it
-	// is stored at the server as a signal, which needs no worker.
+	// acceptWait is what WithAcceptWait changes.
 	acceptWait = 3 * time.Second
 
 	// firstPoll and lastPoll bound the time between two looks at a status.
@@ -58,13 +57,16 @@ func lockStopped(mobileID string) error {
 type Client struct {
 	temporal  client.Client
 	taskQueue string
-	failures  converter.FailureConverter
+	choices
 }
 
 // Option is a choice of New and NewGets.
 type Option func(*choices)
 
-type choices struct{ failures converter.FailureConverter }
+type choices struct {
+	failures   converter.FailureConverter
+	acceptWait time.Duration
+}
 
 // WithFailures is needed where payloads are encrypted: the FailureConverter of the
 // options that the Temporal client was made with. Without it refusals that answer a
@@ -77,8 +79,16 @@ func WithFailures(failures converter.FailureConverter) Option {
 	}
 }
 
+// WithAcceptWait changes how long a message waits for a worker to take it, before it is
+// stored at the server as a signal, which needs no worker; default 3 s. A question for a
+// status waits as long, and ends with ErrNoWorker. It is for whoever would rather wait
+// than hear that something is stored.
+func WithAcceptWait(wait time.Duration) Option {
+	return func(c *choices) { c.acceptWait = wait }
+}
+
 func choose(options []Option) choices {
-	c := choices{failures: temporal.GetDefaultFailureConverter()}
+	c := choices{failures: temporal.GetDefaultFailureConverter(), acceptWait: acceptWait}
 	for _, option := range options {
 		option(&c)
 	}
@@ -87,7 +97,7 @@ func choose(options []Option) choices {
 
 // New makes a Client for the processes of a task queue.
 func New(temporal client.Client, taskQueue string, options ...Option) *Client {
-	return &Client{temporal: temporal, taskQueue: taskQueue, failures: choose(options).failures}
+	return &Client{temporal: temporal, taskQueue: taskQueue, choices: choose(options)}
 }
 
 // User acts on behalf of a self-service user. The backend takes the user id from
@@ -255,7 +265,7 @@ func (c *Caller) Next(ctx context.Context, mobileID string, options LockOptions)
 func (c *Caller) next(ctx context.Context, mobileID string, patience time.Duration, request workflows.LockRequest, message workflows.Message,
 	send func(context.Context) (client.WorkflowUpdateHandle, error),
 ) (Status, error) {
-	accepting, cancel := context.WithTimeout(ctx, acceptWait)
+	accepting, cancel := context.WithTimeout(ctx, c.client.acceptWait)
 	defer cancel()
 	handle, err := send(accepting)
 	if unanswered(ctx, err) {
@@ -331,7 +341,7 @@ func (c *Caller) Retry(ctx context.Context, mobileID string) (workflows.RetryAns
 
 // update sends a message that is answered at once by a worker.
 func (c *Caller) update(ctx context.Context, mobileID, name string, message workflows.Message, answer any) error {
-	accepting, cancel := context.WithTimeout(ctx, acceptWait)
+	accepting, cancel := context.WithTimeout(ctx, c.client.acceptWait)
 	defer cancel()
 	handle, err := c.client.temporal.UpdateWorkflow(accepting, updateOptions(mobileID, name, message))
 	if unanswered(ctx, err) {
@@ -394,7 +404,7 @@ func (c *Caller) query(ctx context.Context, mobileID, runID string) (Status, err
 		return Status{}, err
 	}
 	status := Status{WorkflowID: workflows.LockWorkflowID(mobileID), RunID: runID}
-	asking, cancel := context.WithTimeout(ctx, acceptWait)
+	asking, cancel := context.WithTimeout(ctx, c.client.acceptWait)
 	defer cancel()
 	value, err := c.client.temporal.QueryWorkflow(asking, status.WorkflowID, runID, workflows.StatusQuery, c.message(LockOptions{}))
 	if unanswered(ctx, err) {

@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
 
 	"mobileid"
 	"mobileid/workflows"
@@ -20,13 +19,13 @@ type Gets struct {
 	temporal   client.Client
 	taskQueue  string
 	workflowID func(userID string) string
-	failures   converter.FailureConverter
+	choices
 }
 
 // NewGets makes a client for the Gets of a task queue. workflowID is the one of
 // workflows.GetWorkflowIDs that fits the worker's configuration.
 func NewGets(temporal client.Client, taskQueue string, workflowID func(userID string) string, options ...Option) *Gets {
-	return &Gets{temporal: temporal, taskQueue: taskQueue, workflowID: workflowID, failures: choose(options).failures}
+	return &Gets{temporal: temporal, taskQueue: taskQueue, workflowID: workflowID, choices: choose(options)}
 }
 
 // User acts on behalf of a self-service user. by names an operator who acts for the
@@ -152,7 +151,7 @@ func (a *Applicant) send(ctx context.Context, name string, answer any) error {
 	if message.RequestID == "" {
 		message.RequestID = uuid.NewString()
 	}
-	accepting, cancel := context.WithTimeout(ctx, acceptWait)
+	accepting, cancel := context.WithTimeout(ctx, a.gets.acceptWait)
 	defer cancel()
 	handle, err := a.gets.temporal.UpdateWorkflow(accepting, client.UpdateWorkflowOptions{
 		UpdateID: message.RequestID, WorkflowID: a.id, UpdateName: name, Args: []any{message}, WaitForStage: client.WorkflowUpdateStageAccepted,
@@ -198,7 +197,7 @@ func (a *Applicant) Running(ctx context.Context) (bool, error) {
 
 func (a *Applicant) query(ctx context.Context, runID string) (GetStatus, error) {
 	status := GetStatus{WorkflowID: a.id, RunID: runID}
-	asking, cancel := context.WithTimeout(ctx, acceptWait)
+	asking, cancel := context.WithTimeout(ctx, a.gets.acceptWait)
 	defer cancel()
 	value, err := a.gets.temporal.QueryWorkflow(asking, a.id, runID, workflows.StatusQuery, workflows.Message{UserID: a.userID})
 	switch {

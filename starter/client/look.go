@@ -7,7 +7,6 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
 
 	"mobileid"
 	"mobileid/workflows"
@@ -24,8 +23,8 @@ const (
 // answers follows from its history; so it is asked again only if that has grown, if an
 // activity waits for a worker (there may be none any more), or if the answer is old.
 type look[S any] struct {
-	temporal   client.Client
-	failures   converter.FailureConverter
+	temporal client.Client
+	choices
 	workflowID string
 	again      time.Duration
 	ask        func(ctx context.Context, runID string) (S, error)
@@ -38,7 +37,7 @@ type look[S any] struct {
 
 // status returns what the process has answered, and its description of now.
 func (l *look[S]) status(ctx context.Context) (status S, description *workflowservice.DescribeWorkflowExecutionResponse, err error) {
-	asking, cancel := context.WithTimeout(ctx, acceptWait)
+	asking, cancel := context.WithTimeout(ctx, l.acceptWait)
 	defer cancel()
 	description, err = l.temporal.DescribeWorkflowExecution(asking, l.workflowID, "")
 	switch {
@@ -100,7 +99,7 @@ type Look struct {
 // Look makes a Look.
 func (c *Caller) Look(mobileID string) *Look {
 	return &Look{caller: c, mobileID: mobileID, look: look[Status]{
-		temporal: c.client.temporal, failures: c.client.failures, workflowID: workflows.LockWorkflowID(mobileID), again: askLockAgain,
+		temporal: c.client.temporal, choices: c.client.choices, workflowID: workflows.LockWorkflowID(mobileID), again: askLockAgain,
 		ask: func(ctx context.Context, runID string) (Status, error) { return c.query(ctx, mobileID, runID) },
 	}}
 }
@@ -144,7 +143,7 @@ type GetLook struct{ look look[GetStatus] }
 
 // Look makes a GetLook.
 func (a *Applicant) Look() *GetLook {
-	return &GetLook{look[GetStatus]{temporal: a.gets.temporal, failures: a.gets.failures, workflowID: a.id, again: askGetAgain, ask: a.query}}
+	return &GetLook{look[GetStatus]{temporal: a.gets.temporal, choices: a.gets.choices, workflowID: a.id, again: askGetAgain, ask: a.query}}
 }
 
 // Status tells where the Get stands, as Applicant.Status does.
