@@ -52,11 +52,11 @@ var kills = []kill{
 	{name: "activating/before", at: point{At: "Activate/before"}, want: endActive},
 	{name: "activating/after", at: point{At: "Activate/after"}, want: endActive},
 	{
-		name: "takingBack/find before", at: point{At: "Issued/before", Lose: true}, args: []string{"--get.step_wait", "2s"},
+		name: "takingBack/find before", at: point{At: "Issued/before", Lose: true}, args: []string{"--get.step_wait", enough},
 		want: end(mobileid.FailureCARefused),
 	},
 	{
-		name: "takingBack/find after", at: point{At: "Issued/after", Lose: true}, args: []string{"--get.step_wait", "2s"},
+		name: "takingBack/find after", at: point{At: "Issued/after", Lose: true}, args: []string{"--get.step_wait", enough},
 		want: end(mobileid.FailureCARefused),
 	},
 	{name: "takingBack/abandon before", at: point{At: "Abandon/before"}, phone: phone.RefuseInstalling, want: end(mobileid.FailurePhoneRefused)},

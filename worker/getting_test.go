@@ -219,7 +219,7 @@ func (p *parts) newApplicant(t *testing.T) *applicant {
 	t.Helper()
 	id := "anna-" + uuid.NewString()
 	a := &applicant{parts: p, user: id, queue: "queue-" + id}
-	a.gets = starter.NewGets(server.Client, a.queue, workflows.GetWorkflowID).User(id, "")
+	a.gets = starter.NewGets(server.Client, a.queue, workflows.GetWorkflowID, starter.WithAcceptWait(limit)).User(id, "")
 	user := mobileid.User{ID: id, Name: "Anna", Active: true, Roles: []string{mobileid.SelfServiceRole}}
 	require.NoError(t, p.store.PutUser(t.Context(), user, id+"@example.com"))
 	var err error
@@ -246,18 +246,25 @@ func (a *applicant) withOld(t *testing.T) string {
 func (a *applicant) waitForEvent(t *testing.T, kind enumspb.EventType) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		iterator := server.Client.GetWorkflowHistory(t.Context(), workflows.GetWorkflowID(a.user), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-		for iterator.HasNext() {
-			event, err := iterator.Next()
-			if err != nil {
-				return false
-			}
-			if event.GetEventType() == kind {
-				return true
-			}
-		}
-		return false
+		has, err := a.hasEvent(t, kind)
+		return err == nil && has
 	}, limit, moment, "no %s", kind)
+}
+
+// hasEvent reports whether the history of the Get has an event of a type.
+func (a *applicant) hasEvent(t *testing.T, kind enumspb.EventType) (bool, error) {
+	t.Helper()
+	iterator := server.Client.GetWorkflowHistory(t.Context(), workflows.GetWorkflowID(a.user), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for iterator.HasNext() {
+		event, err := iterator.Next()
+		if err != nil {
+			return false, err
+		}
+		if event.GetEventType() == kind {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // object is JSON as a client in any language would send it.
@@ -429,11 +436,18 @@ func (a *applicant) requireEnd(t *testing.T, want end) {
 // requireStatus asks everybody who could be asked about a certificate.
 func (a *applicant) requireStatus(t *testing.T, c mobileid.Certificate, want mobileid.Status) {
 	t.Helper()
-	for name, source := range map[string]ca.Source{"OCSP": a.ocsp, "CRL": a.crl} {
+	says := func(source ca.Source) mobileid.Status {
 		evidence, err := source.Check(t.Context(), ca.Certificate{CertificateID: c.CertificateID, IssuerDN: c.IssuerDN, NotAfter: c.NotAfter})
 		require.NoError(t, err)
-		require.Equal(t, want, evidence.Status, "%s about %s", name, c.CertificateID)
+		return evidence.Status
 	}
+	require.Equal(t, want, says(a.ocsp), "OCSP about %s", c.CertificateID)
+	if want == mobileid.StatusRevoked {
+		// The CA answers before it publishes.
+		require.Eventually(t, func() bool { return says(a.crl) == want }, limit, moment, "CRL about %s", c.CertificateID)
+		return
+	}
+	require.Equal(t, want, says(a.crl), "CRL about %s", c.CertificateID)
 }
 
 // requireOnPhone checks that the phone has what is active.

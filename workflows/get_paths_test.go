@@ -393,7 +393,7 @@ func getPaths() []getPath {
 		// What the CA and messaging do.
 		{name: "get-ca-refuses", end: endsFailed(mobileid.FailureCARefused), play: wellBehaved,
 			options: []getOption{func(g *getInstallation) { g.get.Keys[1].Procedure = "no such procedure" }}},
-		{name: "get-ca-answer-lost", end: endsFailed(mobileid.FailureCARefused), options: []getOption{withStepWait(3 * time.Second)}, play: func(g *getInstallation) {
+		{name: "get-ca-answer-lost", end: endsFailed(mobileid.FailureCARefused), options: []getOption{withStepWait(15 * time.Second)}, play: func(g *getInstallation) {
 			g.gate.set(gateFailing(caDown, "IssueOnce/after"))
 			wellBehaved(g)
 		}},
@@ -415,8 +415,8 @@ func getPaths() []getPath {
 			g.begin()
 			g.signal(workflows.Next)
 			g.pending(activities.ProvisionName, 3)
+			g.retry() // or it is tried again by itself before
 			g.startMessaging()
-			g.retry()
 			g.scan(phone.WellBehaved)
 		}},
 		{name: "get-retry-by-signal", end: endsActive, play: func(g *getInstallation) {

@@ -87,8 +87,8 @@ func runChild(spec string) error {
 			_ = syscall.Kill(os.Getpid(), c.Signal)
 			// The signal may take a moment to stop all threads. To go on
 			// meanwhile could mean to sleep with SQLite's write lock in hand,
-			// which nobody can take away.
-			time.Sleep(100 * time.Millisecond)
+			// which nobody can take away. Who is stopped or killed does not wait.
+			time.Sleep(5 * time.Second)
 		}
 	}
 	authority, err := newAuthority("devca", issuer, &pointedDriver{Driver: driver, hit: hit}, c.OCSPURL, c.CRLURL, c.Wait)

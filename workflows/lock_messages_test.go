@@ -231,9 +231,9 @@ func TestRefusalReachesAWaitingNextAsItsType(t *testing.T) {
 		status, err := i.anna().Status(t.Context(), id)
 		return err == nil && !status.RequestedAt.IsZero()
 	}, limit, 20*time.Millisecond)
-	i.im.gate(nil)
-	_, err := i.anna().Retry(t.Context(), id)
+	_, err := i.anna().Retry(t.Context(), id) // while there is a process to take it
 	require.NoError(t, err)
+	i.im.gate(nil)
 	err = <-answers
 	requireRefusal(t, err, mobileid.TypeMobileIDNotActive, "")
 	var refusal *mobileid.Refusal
@@ -422,7 +422,8 @@ func TestRequestCancellationAfterNextIsNoted(t *testing.T) {
 
 func TestUnansweredExpires(t *testing.T) {
 	i := install(t, withDeadline(time.Second))
-	id := i.awaiting(1)
+	id := i.mobileID(1)
+	i.start(id, object{"mobileId": id, "userId": "anna"})
 	result, err := i.execution(id)
 	require.NoError(t, err)
 	require.Equal(t, workflows.OutcomeExpired, result.Outcome)
@@ -449,8 +450,12 @@ func TestRetryTriesTheWaitingStepNow(t *testing.T) {
 	i.driver.gate(unavailable)
 	_, err := i.anna().Next(t.Context(), id, starter.LockOptions{})
 	require.NoError(t, err)
-	// Backed off far enough that the end below comes from the retry.
-	status := i.waitFor(id, func(s starter.Status) bool { return len(s.Steps) == 1 && s.Steps[0].Attempt >= 4 })
+	i.waitFor(id, func(s starter.Status) bool { return len(s.Steps) == 1 && s.Steps[0].Attempt >= 4 })
+	// Put off so far that the end below comes from the retry.
+	i.driver.gate(func(_ context.Context, cert ca.Certificate) error {
+		return &ca.Error{Kind: ca.Unavailable, Op: "revoke " + cert.String(), Words: "connection refused", RetryAfter: time.Hour}
+	})
+	status := i.waitFor(id, func(s starter.Status) bool { return len(s.Steps) == 1 && time.Until(s.Steps[0].NextTry) > 2*limit })
 	require.Equal(t, "revoke-ca/devca", status.Steps[0].ID)
 	require.Contains(t, status.Steps[0].LastError, "connection refused")
 	require.Equal(t, workflows.Revoking, status.Phase)
@@ -512,10 +517,11 @@ func TestFiveWaitingNextAndARetry(t *testing.T) {
 		}
 		library <- err
 	}()
-	i.im.gate(nil)
+	i.waitFor(id, func(s starter.Status) bool { return len(s.Steps) == 1 })
 	answer, err := i.anna().Retry(t.Context(), id)
 	require.NoError(t, err)
 	require.True(t, answer.Retried, answer.Why)
+	i.im.gate(nil) // not before, or the step is done by itself
 	group.Wait()
 	require.Equal(t, 4, locked)
 	require.NoError(t, <-library)
@@ -528,6 +534,7 @@ func TestFiveWaitingNextAndARetry(t *testing.T) {
 func TestNextWithoutAnyWorkerIsStored(t *testing.T) {
 	i := installStopped(t)
 	id := i.mobileID(1)
+	i.locks = starter.New(i.temporal, i.queue) // which does not wait for long
 	status, err := i.anna().Lock(t.Context(), id, starter.LockOptions{})
 	require.NoError(t, err)
 	require.True(t, status.Stored)

@@ -111,7 +111,7 @@ func TestScheduleOverdue(t *testing.T) {
 	require.NoError(t, handle.Trigger(t.Context(), client.ScheduleTriggerOptions{}))
 	require.Eventually(t, func() bool {
 		description, err := handle.Describe(t.Context())
-		return err == nil && len(description.Info.RecentActions) == 1
+		return err == nil && len(description.Info.RecentActions) > 0 // a full hour may add one
 	}, limit, 100*time.Millisecond)
 	said, err = workflows.ScheduleOverdue(t.Context(), i.temporal, i.queue, 0)
 	require.NoError(t, err)

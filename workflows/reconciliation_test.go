@@ -235,6 +235,16 @@ func TestReconciliationTakesBackWhatAGetLeft(t *testing.T) {
 	require.Empty(t, i.reconcile(workflows.ReconcileRequest{MinAge: time.Nanosecond}).Findings)
 }
 
+// serials are those of the certificates of a mobile ID.
+func (i *installation) serials(id string) []string {
+	i.t.Helper()
+	var serials []string
+	for _, c := range i.read(id).Certificates {
+		serials = append(serials, c.Serial)
+	}
+	return serials
+}
+
 // hourAgo is the clock of a CA before it is restored: what it revokes then is older than
 // what it says now by more than clocks differ.
 func hourAgo(o *devca.Options) { o.Clock = func() time.Time { return time.Now().Add(-time.Hour) } }
@@ -257,8 +267,15 @@ func TestReconciliationFindsWhatARestoredCAForgot(t *testing.T) {
 				require.NoError(t, err)
 			}
 			lock(kept)
+			i.ca.AwaitListed(t, i.serials(kept)...)
 			backup := i.ca.Backup(t)
 			lock(id)
+			// The restored CA publishes a number that is higher by one, so that of before must be
+			// higher by two: a CRL for what was locked, and another one.
+			i.ca.AwaitListed(t, i.serials(id)...)
+			held, _ := i.ca.Issue(t, "bert")
+			i.ca.Hold(t, held)
+			i.ca.AwaitListed(t, devcatest.Name(t, held).Serial)
 			require.Empty(t, i.reconcile(workflows.ReconcileRequest{}).Findings)
 
 			i.ca.Restore(t, backup, systemClock)
@@ -331,7 +348,7 @@ func TestScheduleReconciliation(t *testing.T) {
 	require.NoError(t, handle.Trigger(t.Context(), client.ScheduleTriggerOptions{}))
 	require.Eventually(t, func() bool {
 		description, err := handle.Describe(t.Context())
-		return err == nil && len(description.Info.RecentActions) == 1
+		return err == nil && len(description.Info.RecentActions) > 0 // a full hour may add one
 	}, limit, 100*time.Millisecond)
 	schedule(0)
 	_, err := handle.Describe(t.Context())

@@ -14,6 +14,7 @@ import (
 	"io"
 	"log"
 	"math/big"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"testing"
@@ -158,6 +159,33 @@ func (c *CA) Hold(t testing.TB, cert *x509.Certificate) {
 	t.Helper()
 	_, err := c.Server.Revoke(context.Background(), cert.SerialNumber, mobileid.CertificateHold)
 	require.NoError(t, err)
+}
+
+// patience is far more than the CA takes for a CRL.
+const patience = time.Minute
+
+// AwaitListed waits until the CRL lists certificates, named by their serial numbers in
+// hex. The CA answers before it publishes.
+func (c *CA) AwaitListed(t testing.TB, serials ...string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		answer := httptest.NewRecorder()
+		c.publicSite.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/crl.der", nil))
+		list, err := x509.ParseRevocationList(answer.Body.Bytes())
+		if err != nil {
+			return false
+		}
+		listed := map[string]bool{}
+		for _, entry := range list.RevokedCertificateEntries {
+			listed[entry.SerialNumber.Text(16)] = true
+		}
+		for _, serial := range serials {
+			if !listed[serial] {
+				return false
+			}
+		}
+		return true
+	}, patience, crlInterval, "the CRL lists %v", serials)
 }
 
 // Status returns what the CA itself knows, past all faults.

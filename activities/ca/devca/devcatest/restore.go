@@ -28,11 +28,14 @@ func (c *CA) open(t testing.TB) {
 	c.calls.set(server.API())
 }
 
-// Backup copies all that the CA knows, and returns the folder of the copy.
+// Backup copies all that the CA knows, and returns the folder of the copy. Meanwhile the
+// CA is stopped: what one copies from under it may fit together badly, or be gone.
 func (c *CA) Backup(t testing.TB) string {
 	t.Helper()
+	require.NoError(t, c.Server.Close())
 	backup := t.TempDir()
 	require.NoError(t, os.CopyFS(backup, os.DirFS(c.Dir)))
+	c.open(t)
 	return backup
 }
 
