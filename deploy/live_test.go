@@ -39,6 +39,7 @@ import (
 	starter "mobileid/starter/client"
 	"mobileid/starter/demo"
 	"mobileid/starter/stack"
+	"mobileid/starter/stack/port"
 	"mobileid/telemetry"
 	"mobileid/telemetry/otlptest"
 	"mobileid/workflows"
@@ -223,10 +224,9 @@ func startPrometheus(t *testing.T, worker, serve string) prometheus {
 	text := strings.NewReplacer("127.0.0.1:8081", worker, "127.0.0.1:8084", serve, "15s", "2s").Replace(string(settings))
 	file := filepath.Join(dir, "prometheus.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	number, err := port.Reserve()
 	require.NoError(t, err)
-	p := prometheus{address: listener.Addr().String()}
-	require.NoError(t, listener.Close())
+	p := prometheus{address: net.JoinHostPort("127.0.0.1", number)}
 	cmd := exec.Command(path, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+p.address)
 	said := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = said, said

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mobileid/activities/mail"
+	"mobileid/starter/stack/port"
 )
 
 // taken is a mail that a server has taken.
@@ -36,10 +37,9 @@ type server struct {
 // reserve finds an address at which nobody listens.
 func reserve(t testing.TB) *server {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	number, err := port.Reserve()
 	require.NoError(t, err)
-	defer listener.Close()
-	return &server{address: listener.Addr().String()}
+	return &server{address: net.JoinHostPort("127.0.0.1", number)}
 }
 
 // startServer starts a server at an address of its own.
