@@ -105,7 +105,7 @@ func install(t *testing.T) *installation {
 	store, err := identitymanager.Configured(ctx, c)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
-	i.Demo = &demo.Demo{Out: io.Discard, Stack: s, Store: store, Locks: starter.New(i.temporal, c.TaskQueue)}
+	i.Demo = &demo.Demo{Out: io.Discard, Stack: s, Store: store, Locks: starter.New(i.temporal, c.TaskQueue, starter.WithAcceptWait(limit))}
 	require.NoError(t, i.Prepare(ctx))
 	return i
 }
@@ -183,7 +183,7 @@ func (i *installation) connect(t *testing.T, options client.Options) *starter.Cl
 	temporal, err := client.DialContext(t.Context(), options)
 	require.NoError(t, err)
 	t.Cleanup(temporal.Close)
-	return starter.New(temporal, workflows.TaskQueue)
+	return starter.New(temporal, workflows.TaskQueue, starter.WithAcceptWait(limit))
 }
 
 func quiet() log.Logger { return log.NewStructuredLogger(slog.New(slog.DiscardHandler)) }

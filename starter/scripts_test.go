@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -719,10 +718,7 @@ func (s *operatorScripts) testMassLockResumes(t *testing.T) {
 // nowhere is the environment of somebody who does not reach the server.
 func nowhere(t *testing.T) []string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, listener.Close())
-	return []string{"TEMPORAL_ADDRESS=" + listener.Addr().String()}
+	return []string{"TEMPORAL_ADDRESS=" + freeAddress(t)}
 }
 
 func (s *operatorScripts) testNoServer(t *testing.T) {

@@ -3,7 +3,6 @@ package workflows_test
 import (
 	"context"
 	"crypto/x509"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"mobileid/activities/identitymanager/postgrestest"
 	starter "mobileid/starter/client"
 	"mobileid/workflows"
+	"mobileid/workflows/workflowtest"
 )
 
 // onPostgres is an installation whose store is on PostgreSQL.
@@ -221,11 +221,10 @@ func TestCARefusesConnections(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	id := i.awaiting(2)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := workflowtest.FreeAddress()
 	require.NoError(t, err)
 	options := i.ca.DriverOptions()
-	options.URL = "https://" + listener.Addr().String()
-	require.NoError(t, listener.Close())
+	options.URL = "https://" + free
 	nobody, err := devca.NewDriver(options)
 	require.NoError(t, err)
 	i.driver.gate(func(ctx context.Context, cert ca.Certificate) error {

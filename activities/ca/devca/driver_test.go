@@ -23,6 +23,7 @@ import (
 	"mobileid/activities/ca"
 	"mobileid/activities/ca/devca"
 	"mobileid/activities/ca/devca/devcatest"
+	"mobileid/starter/stack/port"
 )
 
 // kindOf returns the kind of a driver's error, which must be an *ca.Error.
@@ -288,10 +289,9 @@ func TestDriverCannotConnect(t *testing.T) {
 	other := devcatest.Start(t)
 	cert, _ := c.Issue(t, "Anna")
 	name := devcatest.Name(t, cert)
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := port.Reserve()
 	require.NoError(t, err)
-	nobody := "https://" + free.Addr().String()
-	require.NoError(t, free.Close())
+	nobody := "https://127.0.0.1:" + free
 	silent := listen(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
 	hangsUp := listen(t, func(conn net.Conn) { _ = conn.Close() })
 	plain := listen(t, func(conn net.Conn) { _, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n"); _ = conn.Close() })

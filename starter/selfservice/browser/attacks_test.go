@@ -326,7 +326,7 @@ func joiningOnAPI(t *testing.T, a *attack) { a.refusesAPI(t, veras) }
 
 // Even a backend that forgets to look whose it is gets nothing from the library.
 func joiningByLibrary(t *testing.T, a *attack) {
-	mallory := a.Locks.User("mallory")
+	mallory := client.New(a.Temporal, a.Config.TaskQueue, client.WithAcceptWait(patience)).User("mallory")
 	for name, join := range map[string]func() error{
 		"next":   func() error { _, err := mallory.Next(t.Context(), veras, client.LockOptions{}); return err },
 		"cancel": func() error { _, err := mallory.Cancel(t.Context(), veras, client.LockOptions{}); return err },
