@@ -43,6 +43,9 @@ type RevocationReceipt struct {
 	// Unlocked reports that the mobile ID is not locked: the store was set back to before
 	// the lock.
 	Unlocked bool `json:"unlocked,omitempty"`
+	// Open counts the certificates of the mobile ID that are open after it. What a process
+	// has seen taken over is open again in a store that was set back.
+	Open int `json:"open,omitempty"`
 }
 
 // ConflictError reports that a mobile ID is no longer what was validated: gone,

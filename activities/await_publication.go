@@ -27,12 +27,22 @@ const (
 // Whatever a source says meanwhile is waited out, a refusal or a contradiction too:
 // the revocations are proven, how long is waited is for the process to say, and the
 // words stand in the step's last failure.
+//
+// Every try looks first whether the end states still stand in Identity Manager: the
+// wait may be long, and a backup be restored meanwhile.
 func (a *Activities) AwaitPublication(ctx context.Context, in AwaitPublicationInput) (*AwaitPublicationResult, error) {
 	defer heartbeat(ctx, nothing)()
 	authority, ok := a.CAs.ByName(in.CA.Name)
 	if !ok {
 		return nil, temporal.NewApplicationError(
 			fmt.Sprintf("CA %q is not in the configuration of this worker", in.CA.Name), string(ca.Unsupported))
+	}
+	m, err := a.IM.MobileID(ctx, in.MobileID)
+	if err != nil && !errors.Is(err, mobileid.ErrMobileIDNotFound) {
+		return nil, translate(err)
+	}
+	if err != nil || m.State != mobileid.Locked || len(m.Open()) > 0 {
+		return &AwaitPublicationResult{Certificates: in.Certificates, SetBack: true}, nil
 	}
 	certificates, err := look(ctx, authority, in.Certificates)
 	if err != nil {

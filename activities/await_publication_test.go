@@ -64,7 +64,7 @@ func TestAwaitPublicationWaitsOutWhatSourcesSay(t *testing.T) {
 			require.NoError(t, err)
 			var suite testsuite.WorkflowTestSuite
 			env := suite.NewTestActivityEnvironment()
-			(&Activities{CAs: authorities}).Register(env)
+			(&Activities{CAs: authorities, IM: keptIM{kept: &mobileid.MobileID{State: mobileid.Locked}}}).Register(env)
 			_, err = env.ExecuteActivity(AwaitPublicationName, AwaitPublicationInput{
 				CA: CAPolicy{Name: "ca"}, MobileID: "mid-1",
 				Certificates: []mobileid.CertificateResult{{CertificateID: id, CA: "ca", RevokedAt: revokedAt, NotAfter: time.Now().Add(time.Hour)}},
@@ -74,6 +74,31 @@ func TestAwaitPublicationWaitsOutWhatSourcesSay(t *testing.T) {
 			require.False(t, application.NonRetryable())
 			require.Equal(t, test.kind, application.Type())
 			require.ErrorContains(t, err, test.words)
+		})
+	}
+}
+
+// While a lock waits for the publication a backup may be restored. Nothing is recorded
+// then of a lock that the store has forgotten.
+func TestAwaitPublicationSeesThatTheStoreWasSetBack(t *testing.T) {
+	issuer := newIssuer(t)
+	authorities, err := ca.NewAuthorities([]*ca.Authority{{Name: "ca", Issuer: issuer, Driver: revokedDriver{time.Now()}}})
+	require.NoError(t, err)
+	in := AwaitPublicationInput{CA: CAPolicy{Name: "ca"}, MobileID: "mid-1", Certificates: []mobileid.CertificateResult{{CA: "ca"}}}
+	for name, kept := range map[string]*mobileid.MobileID{
+		"to before it was made":  nil,
+		"to before the lock":     {State: mobileid.Active},
+		"to before a revocation": {State: mobileid.Locked, Certificates: []mobileid.Certificate{{State: mobileid.CertificateValid}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var suite testsuite.WorkflowTestSuite
+			env := suite.NewTestActivityEnvironment()
+			(&Activities{CAs: authorities, IM: keptIM{kept: kept}}).Register(env)
+			value, err := env.ExecuteActivity(AwaitPublicationName, in)
+			require.NoError(t, err)
+			var result AwaitPublicationResult
+			require.NoError(t, value.Get(&result))
+			require.Equal(t, AwaitPublicationResult{Certificates: in.Certificates, SetBack: true}, result)
 		})
 	}
 }

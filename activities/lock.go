@@ -118,5 +118,8 @@ type AwaitPublicationInput struct {
 // AwaitPublicationResult has the same certificates, with VisibleAt.
 type AwaitPublicationResult struct {
 	Certificates []mobileid.CertificateResult `json:"certificates"`
-	Audit        mobileid.AuditMark           `json:"audit"`
+	// SetBack reports that the end states do not stand in Identity Manager, which was set
+	// back. Then nothing was looked for.
+	SetBack bool               `json:"setBack,omitempty"`
+	Audit   mobileid.AuditMark `json:"audit"`
 }

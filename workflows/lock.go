@@ -41,7 +41,7 @@ type lockState struct {
 	RequestedAt  time.Time                    `json:"requestedAt,omitzero"`
 	LockedAt     time.Time                    `json:"lockedAt,omitzero"`
 	TakenOver    bool                         `json:"takenOver,omitempty"` // the mobile ID was locked already
-	SetBack      bool                         `json:"setBack,omitempty"`   // Identity Manager was set back to before the lock
+	SetBack      bool                         `json:"setBack,omitempty"`   // Identity Manager was set back
 	RevokedAt    time.Time                    `json:"revokedAt,omitzero"`
 	Cancellation bool                         `json:"cancellation,omitempty"` // requested after Next
 	Certificates []mobileid.CertificateResult `json:"certificates"`
@@ -82,6 +82,9 @@ type lock struct {
 	endStates bool // all three stand
 	visibleAt time.Time
 	unseen    string // why others cannot see it, as the last try says
+
+	receipts int  // of Identity Manager, in this round of revocations
+	noneOpen bool // one of them says that no certificate is open
 
 	waiters int // next updates that wait for the lock
 }

@@ -48,6 +48,8 @@ func TestApprovalIsAskedForOnce(t *testing.T) {
 	require.True(t, answer.Retried, answer.Why)
 	i.waitFor(id, func(s starter.Status) bool { return s.RunID != first.RunID && waits(s) })
 
+	i.keep("approval", id, first.RunID)
+
 	decide(t, issued, true)
 	result, err := i.execution(id)
 	require.NoError(t, err)

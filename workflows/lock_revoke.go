@@ -33,9 +33,13 @@ func (l *lock) revokeCertificates() error {
 	}
 	unsettled := func(c mobileid.CertificateResult) bool { return !settled(c) }
 	for {
+		l.receipts, l.noneOpen = 0, false
 		if err := l.sideBySide(l.ctx, l.branches(l.mayHaveAsked(), unsettled), l.runBranch); err != nil {
 			return err
 		}
+		// Each branch may be the last that Identity Manager takes over. If none was,
+		// something is open there that was seen at its end, or that nobody knew.
+		l.SetBack = l.SetBack || l.receipts > 0 && !l.noneOpen
 		if !l.SetBack {
 			break
 		}
@@ -52,10 +56,11 @@ func (l *lock) revokeCertificates() error {
 	return nil
 }
 
-// lockAgain locks in a store that was set back to before the lock, as it is when a backup
-// is restored. What was taken over there before that is open again.
+// lockAgain locks in a store that was set back, as it is when a backup is restored: to
+// before the lock, or to before some of its revocations. What was taken over there after
+// that is open again.
 func (l *lock) lockAgain() error {
-	l.log.Warn("Identity Manager was set back to before this lock, which locks again")
+	l.log.Warn("Identity Manager was set back under this lock, which locks again")
 	fresh, err := l.lockInIM(l.ctx)
 	if err != nil {
 		return err
@@ -354,6 +359,8 @@ func (l *lock) revokeInIM(ctx workflow.Context, b *branch) error {
 	}
 	l.noteAudit(receipt.Audit)
 	l.SetBack = l.SetBack || receipt.Unlocked
+	l.receipts++
+	l.noneOpen = l.noneOpen || receipt.Open == 0
 	l.show(l.phase)
 	return nil
 }
@@ -366,17 +373,27 @@ func (l *lock) noteAudit(mark mobileid.AuditMark) {
 }
 
 // publish waits, as long as configured, until others can see the revocations.
-// The end states stand by now, so that whoever waits for them is answered.
+// The end states stand by now, so that whoever waits for them is answered. If
+// Identity Manager is set back meanwhile they do not, and are brought about again.
 func (l *lock) publish() error {
-	l.describe()
-	branches := l.branches(false, func(c mobileid.CertificateResult) bool {
-		return c.VisibleAt.IsZero() && c.Outcome != mobileid.OutcomeExpiredNotRevoked && l.proofWait(l.caPolicy(c.CA)) > 0
-	})
-	if len(branches) > 0 {
-		l.show(Publishing)
-	}
-	if err := l.sideBySide(l.ctx, branches, l.awaitPublication); err != nil {
-		return err
+	for {
+		l.describe()
+		branches := l.branches(false, func(c mobileid.CertificateResult) bool {
+			return c.VisibleAt.IsZero() && c.Outcome != mobileid.OutcomeExpiredNotRevoked && l.proofWait(l.caPolicy(c.CA)) > 0
+		})
+		if len(branches) > 0 {
+			l.show(Publishing)
+		}
+		if err := l.sideBySide(l.ctx, branches, l.awaitPublication); err != nil {
+			return err
+		}
+		if !l.SetBack {
+			break
+		}
+		l.endStates, l.RevokedAt = false, time.Time{}
+		if err := l.revokeCertificates(); err != nil {
+			return err
+		}
 	}
 	l.noteVisible()
 	return nil
@@ -423,6 +440,7 @@ func (l *lock) awaitPublication(ctx workflow.Context, b *branch) error {
 		}, &result)
 		switch {
 		case err == nil:
+			l.SetBack = l.SetBack || result.SetBack
 			for n, i := range b.certs {
 				l.Certificates[i] = result.Certificates[n]
 			}

@@ -172,6 +172,88 @@ func TestLockLocksAgainInAStoreThatIsSetBack(t *testing.T) {
 	i.keep("set-back-while-revoking", id, "")
 }
 
+// A lock that waits for the publication has nothing left to record: it looks.
+func TestLockLocksAgainInAStoreThatIsSetBackWhilePublishing(t *testing.T) {
+	i := install(t, withProofWait(time.Hour))
+	published := make(chan struct{})
+	i.ca.PublishWhen(func() bool {
+		select {
+		case <-published:
+			return true
+		default:
+			return false
+		}
+	})
+	id := i.mobileID(2)
+	_, err := i.anna().Lock(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	i.waitFor(id, func(s starter.Status) bool {
+		return s.Phase == workflows.Publishing && len(s.Steps) == 1 && s.Steps[0].Attempt > 1
+	})
+	i.forget(id)
+	require.Len(t, i.read(id).Open(), 2)
+	i.waitFor(id, func(starter.Status) bool {
+		m := i.read(id)
+		return m.State == mobileid.Locked && len(m.Open()) == 0
+	})
+	close(published)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
+	require.False(t, result.RevokedAt.IsZero())
+	require.False(t, result.VisibleAt.IsZero())
+	i.requireLocked(id)
+	require.Equal(t, []mobileid.Event{mobileid.EventLocked, mobileid.EventRevoked, mobileid.EventVisible}, i.events(id))
+	i.keep("set-back-while-publishing", id, "")
+}
+
+// The store still has the lock, and of one CA's revocations, which the process has seen
+// taken over, nothing.
+func TestLockRevokesAgainInAStoreThatHasForgottenOneCA(t *testing.T) {
+	i := installStopped(t)
+	second, authority, down := i.secondCA()
+	down.gate(unavailable)
+	i.startWorker(authority)
+	id := i.mobileID(2)
+	i.addCertificateOf(second, id)
+	_, err := i.anna().Lock(t.Context(), id, starter.LockOptions{})
+	require.NoError(t, err)
+	i.waitFor(id, func(s starter.Status) bool {
+		done := 0
+		for _, c := range s.Certificates {
+			if c.StateInIM == mobileid.CertificateRevoked {
+				done++
+			}
+		}
+		return done == 2
+	})
+	i.forgetRevocations(id)
+	require.Len(t, i.read(id).Open(), 3)
+	down.gate(nil)
+	_, err = i.anna().Retry(t.Context(), id)
+	require.NoError(t, err)
+	result, err := i.execution(id)
+	require.NoError(t, err)
+	require.Equal(t, workflows.OutcomeLocked, result.Outcome)
+	i.requireLocked(id)
+	require.Equal(t, []mobileid.Event{mobileid.EventLocked, mobileid.EventRevoked, mobileid.EventRevoked}, i.events(id))
+	i.keep("set-back-to-the-lock", id, "")
+}
+
+// forgetRevocations leaves the store as it was right after the lock of a mobile ID.
+func (i *installation) forgetRevocations(id string) {
+	i.t.Helper()
+	db, err := sql.Open("sqlite", i.database)
+	require.NoError(i.t, err)
+	defer db.Close()
+	_, err = db.ExecContext(i.t.Context(), `
+		DROP TRIGGER expired_and_revoked_are_final; DROP TRIGGER audit_is_not_removed;
+		UPDATE certificates SET state = 'valid', revoked_at = NULL, reason = NULL WHERE mobile_id = $1;
+		DELETE FROM audit WHERE mobile_id = $1 AND number > 1;
+		UPDATE audit_heads SET number = 1, mac = (SELECT mac FROM audit WHERE mobile_id = $1) WHERE mobile_id = $1`, id)
+	require.NoError(i.t, err)
+}
+
 // forget leaves the store as it was before the lock of a mobile ID.
 func (i *installation) forget(id string) {
 	i.t.Helper()

@@ -31,7 +31,7 @@ var paths = []string{
 	"next-by-update", "next-by-signal", "confirmed", "update-with-start", "cancel", "expired", "refused",
 	"cancellation-before-next", "cancellation-after-next", "ca-retries", "needs-operator-and-retry", "on-hold",
 	"expired-certificate", "two-cas", "many-certificates", "resume", "continue-as-new-first", "continue-as-new-second", "publishing",
-	"then-get", "set-back-while-revoking",
+	"then-get", "set-back-while-revoking", "set-back-while-publishing", "set-back-to-the-lock", "approval",
 }
 
 // Every recorded history replays with the code as it is now. If one does not,

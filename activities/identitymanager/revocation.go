@@ -98,16 +98,19 @@ func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobilei
 	if err != nil {
 		return mobileid.RevocationReceipt{}, err
 	}
+	receipt := mobileid.RevocationReceipt{
+		Certificates: results, Audit: written.AuditMark, Unlocked: m.State != mobileid.Locked, Open: countOpen(states) - len(changed),
+	}
 	if repeated {
 		*reached = nil
-		return mobileid.RevocationReceipt{Certificates: results, Audit: written.AuditMark, Unlocked: m.State != mobileid.Locked}, nil
+		return receipt, nil
 	}
 	for batch := range slices.Chunk(changed, maxRowsPerStatement) {
 		if err = s.writeRevocations(ctx, tx, batch); err != nil {
 			return mobileid.RevocationReceipt{}, err
 		}
 	}
-	mark, err := chain.append(ctx, once, mobileid.Record{
+	receipt.Audit, err = chain.append(ctx, once, mobileid.Record{
 		MobileID:     order.MobileID,
 		Event:        mobileid.EventRevoked,
 		At:           s.now(),
@@ -127,18 +130,22 @@ func (s *Store) recordRevocations(ctx context.Context, tx *sql.Tx, order mobilei
 			return mobileid.RevocationReceipt{}, err
 		}
 	}
-	return mobileid.RevocationReceipt{Certificates: results, Audit: mark, Unlocked: m.State != mobileid.Locked}, nil
+	return receipt, nil
 }
 
 // noneOpen reports whether no certificate is open once those that change have changed.
 func noneOpen(states map[mobileid.CertificateID]mobileid.Certificate, changed []mobileid.CertificateResult) bool {
+	return countOpen(states) == len(changed) // only what is open changes, and to its end
+}
+
+func countOpen(states map[mobileid.CertificateID]mobileid.Certificate) int {
 	open := 0
 	for _, c := range states {
 		if !c.State.Final() {
 			open++
 		}
 	}
-	return open == len(changed) // only what is open changes, and to its end
+	return open
 }
 
 // settle returns the results with the states that the order brings about, and

@@ -55,6 +55,23 @@ func TestRecordRevocationsOfAnUnlockedOne(t *testing.T) {
 	})
 }
 
+// Whoever has seen the others taken over learns that they are open again.
+func TestRecordRevocationsCountsWhatIsOpen(t *testing.T) {
+	eachStore(t, func(t *testing.T, s *Store, _ database) {
+		create(t, s, "mid-1", mobileid.Active, oneOfEach("a")...) // two of the five are final
+		for _, step := range []struct {
+			certificate string
+			open        int
+		}{{"a2", 2}, {"a1", 1}, {"a3", 0}} {
+			for range 2 {
+				receipt, err := s.RecordRevocations(t.Context(), revocation("mid-1", "run-1", revoked(step.certificate)))
+				require.NoError(t, err)
+				require.Equal(t, step.open, receipt.Open, step.certificate)
+			}
+		}
+	})
+}
+
 func TestRecordRevocations(t *testing.T) {
 	already := func(serial string) mobileid.CertificateResult {
 		r := revoked(serial)
