@@ -54,7 +54,7 @@ func (p point) killer() func(string) {
 		if at == p.At && int(passed.Add(1)) == p.Passes+1 {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			// The signal may take a moment to stop all threads.
-			time.Sleep(time.Second)
+			time.Sleep(5 * time.Second)
 		}
 	}
 }
