@@ -84,7 +84,7 @@ func caAway(t *testing.T, in *installation) {
 	plain.WithoutScript()
 	plain.GoTo("/mobile-ids")
 	plain.Press("See how far the lock is")
-	plain.WaitsFor("The certificate authority does not answer.")
+	plain.looksAgainFor("The certificate authority does not answer.") // not while it is asked
 	in.kill(t, "worker")
 	plain.Follow("Look again")
 	plain.WaitsFor("Its certificates are revoked as soon as this service works again.")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,7 +78,18 @@ func (w *window) fetch(path string) (*http.Response, []byte) {
 // looksAgainUntil follows the link of pages without script until the page is called so.
 func (w *window) looksAgainUntil(heading string) {
 	w.T.Helper()
-	for end := time.Now().Add(patience); w.Heading() != heading; {
+	w.looksAgainWhile(func() bool { return w.Heading() != heading })
+}
+
+// looksAgainFor does so until the page has words.
+func (w *window) looksAgainFor(words string) {
+	w.T.Helper()
+	w.looksAgainWhile(func() bool { return !strings.Contains(w.Text(), words) })
+}
+
+func (w *window) looksAgainWhile(condition func() bool) {
+	w.T.Helper()
+	for end := time.Now().Add(patience); condition(); {
 		require.True(w.T, time.Now().Before(end), w.Text())
 		w.Follow("Look again")
 	}
