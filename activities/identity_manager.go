@@ -19,7 +19,8 @@ type IdentityManager interface {
 
 	// Lock makes an active, inactive or already locked mobile ID locked, or
 	// returns a *mobileid.ConflictError. The receipt lists the certificates that
-	// are neither revoked nor expired; with Resume, all of them.
+	// are neither revoked nor expired; with Resume, all of them. Its reason is the one
+	// to send: that of the lock that stands.
 	Lock(ctx context.Context, order mobileid.LockOrder) (mobileid.LockReceipt, error)
 
 	// RecordRevocations makes certificates revoked, or expired where that is the
