@@ -237,11 +237,11 @@ func (g *grower) published(ctx context.Context) (time.Duration, int64, error) {
 }
 
 // partsOfPerson is how many rows fill makes for one person: the user, their role, a
-// mobile ID, two certificates, an audit record and the head of the chain.
-const partsOfPerson = 7
+// mobile ID, two certificates, an audit record, the head of the chain, and a session.
+const partsOfPerson = 8
 
 // filledTables are where they are.
-var filledTables = []string{"users", "user_roles", "mobile_ids", "certificates", "audit", "audit_heads"}
+var filledTables = []string{"users", "user_roles", "mobile_ids", "certificates", "audit", "audit_heads", "sessions"}
 
 // fill makes rows in Identity Manager's store, by the database's own means, up to so many.
 // They are of the shape of real ones, except that the audit's have no valid MAC and the
@@ -263,6 +263,8 @@ func (g *grower) fill(ctx context.Context, rows int) (err error) {
 			FROM generate_series($1::int, $2::int) AS n, generate_series(0, 1) AS i, (SELECT * FROM certificates WHERE mobile_id LIKE 'bench-%' LIMIT 1) AS like_it`,
 		`INSERT INTO audit (mobile_id, number, record, mac, idempotency) SELECT 'theirs-' || n, 1, '{"event":"filled"}', md5(n::text), 'filled' FROM generate_series($1::int, $2::int) AS n`,
 		`INSERT INTO audit_heads (mobile_id, number, mac) SELECT 'theirs-' || n, 1, md5(n::text) FROM generate_series($1::int, $2::int) AS n`,
+		`INSERT INTO sessions (id, user_id, method, created_at, seen_at, expires_at)
+			SELECT lpad(n::text, 64, '0'), 'person-' || n, 'openid', now(), now(), now() + interval '8 hours' FROM generate_series($1::int, $2::int) AS n`,
 	} {
 		if _, err := conn.Exec(ctx, statement, first, last); err != nil {
 			return err

@@ -59,6 +59,7 @@ func TestPostgresLockScansNoTable(t *testing.T) {
 	change(t, s, fmt.Sprintf(`INSERT INTO audit_heads (mobile_id, number, mac) SELECT 'other-' || n, 1, '' FROM generate_series(1, %d) AS n`, others))
 	change(t, s, fmt.Sprintf(`INSERT INTO users (id, name, email, active, created_at) SELECT 'user-' || n, '', '', true, now() FROM generate_series(1, %d) AS n`, others))
 	change(t, s, fmt.Sprintf(`INSERT INTO user_roles (user_id, role) SELECT 'user-' || n, 'x' FROM generate_series(1, %d) AS n`, others))
+	change(t, s, fmt.Sprintf(`INSERT INTO sessions (id, user_id, method, created_at, seen_at, expires_at) SELECT lpad(n::text, 64, '0'), 'user-' || n, 'password', now(), now(), now() FROM generate_series(1, %d) AS n`, others))
 
 	config, err := pgx.ParseConfig(db.DSN)
 	require.NoError(t, err)
