@@ -35,9 +35,9 @@ func WarnOfOverdue(ctx workflow.Context) (*activities.WarnOverdueResult, error) 
 	return &result, nil
 }
 
-// OverdueQuery finds the locks under way that can be overdue. One in publishing has reached its three end
-// states and only waits until others see it, which with a CRL takes hours by nature:
-// nothing is stuck.
+// OverdueQuery finds the locks under way that can be overdue. One in publishing has
+// reached its three end states and only waits until others see it, which with a CRL
+// takes hours by nature: nothing is stuck.
 func OverdueQuery() string {
 	return fmt.Sprintf("WorkflowType IN ('%s', '%s') AND ExecutionStatus = 'Running' AND %s != '%s'",
 		Lock, LockForOperator, AttributePhase.GetName(), Publishing)

@@ -465,9 +465,9 @@ func (c *Caller) watch(ctx context.Context, mobileID string, progress func(Statu
 }
 
 // poll looks at the status of a run, or of the one that goes on where it rested or was
-// reset, until it is what is waited for. With stored set
-// it gives up when no worker answers, because what was sent is stored. A process that
-// was ended from outside is ErrStopped.
+// reset, until it is what is waited for. With stored set it gives up when no worker
+// answers, because what was sent is stored. A process that was ended from outside is
+// ErrStopped.
 func (c *Caller) poll(ctx context.Context, mobileID, runID string, stored bool, done func(Status) bool) (Status, error) {
 	pause := firstPoll
 	stopped := false // before it was asked
