@@ -70,24 +70,16 @@ const (
 // several since the last look is told of once, at the last of them.
 func (a *Activities) WarnOverdue(ctx context.Context, in WarnOverdueInput) (*WarnOverdueResult, error) {
 	defer heartbeat(ctx, nothing)()
-	result := &WarnOverdueResult{Overdue: map[string]int{}, Told: map[string]int{}}
-	steps := a.Settings.Overdue
-	if len(steps) == 0 {
-		return result, nil
+	if len(a.Settings.Overdue) == 0 {
+		return &WarnOverdueResult{}, nil
 	}
 	if !a.Settings.Attributes.Enabled {
 		return &WarnOverdueResult{Unsearchable: true}, nil
 	}
-	now := time.Now()
 	look := overdueLook{WarnOverdueInput: in, temporal: activity.GetClient(ctx), teller: a.Overdue}
-	for i, step := range slices.Backward(steps) {
-		look.before = now.Add(-step)
-		overdue, told, err := look.tell(ctx, steps[:i+1])
-		if err != nil {
-			return nil, translate(err)
-		}
-		result.Overdue[step.String()], result.Told[step.String()] = overdue, told
-		look.after = look.before
+	result, err := look.all(ctx, time.Now(), a.Settings.Overdue)
+	if err != nil {
+		return nil, translate(err)
 	}
 	return result, nil
 }
@@ -99,6 +91,21 @@ type overdueLook struct {
 	teller   OverdueTeller
 	// Next was before the one, and not before the other unless that is zero.
 	before, after time.Time
+}
+
+// all looks at each step, from the longest.
+func (l overdueLook) all(ctx context.Context, now time.Time, steps []time.Duration) (*WarnOverdueResult, error) {
+	result := &WarnOverdueResult{Overdue: map[string]int{}, Told: map[string]int{}}
+	for i, step := range slices.Backward(steps) {
+		l.before = now.Add(-step)
+		overdue, told, err := l.tell(ctx, steps[:i+1])
+		if err != nil {
+			return nil, err
+		}
+		result.Overdue[step.String()], result.Told[step.String()] = overdue, told
+		l.after = l.before
+	}
+	return result, nil
 }
 
 // tell has operators told of locks that have passed the last of the steps. It returns how

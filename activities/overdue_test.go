@@ -96,21 +96,17 @@ func TestOverdueLocksByTheThousands(t *testing.T) {
 	temporal.requestedAt = append(temporal.requestedAt, now.Add(-25*time.Hour), now.Add(-30*time.Hour), now.Add(-time.Minute))
 	steps := []time.Duration{15 * time.Minute, 24 * time.Hour}
 	known := &teller{told: map[time.Duration]map[string]bool{}}
-	look := func() (late, told [2]int) {
-		l := overdueLook{WarnOverdueInput: WarnOverdueInput{Query: "open", RequestedAt: "at", LockPrefix: "lock/"}, temporal: temporal, teller: known}
-		for i, step := range slices.Backward(steps) {
-			l.before = now.Add(-step)
-			var err error
-			late[i], told[i], err = l.tell(t.Context(), steps[:i+1])
-			require.NoError(t, err)
-			l.after = l.before
-		}
-		return late, told
-	}
-	for _, want := range [][2]int{{5000, 2}, {5000, 0}, {3000, 0}, {0, 0}} {
-		late, told := look()
-		require.Equal(t, [2]int{13_000, 2}, late)
-		require.Equal(t, want, told)
+	look := overdueLook{WarnOverdueInput: WarnOverdueInput{Query: "open", RequestedAt: "at", LockPrefix: "lock/"}, temporal: temporal, teller: known}
+	for _, want := range []WarnOverdueResult{
+		{Told: map[string]int{"15m0s": 5000, "24h0m0s": 2}},
+		{Told: map[string]int{"15m0s": 5000, "24h0m0s": 0}},
+		{Told: map[string]int{"15m0s": 3000, "24h0m0s": 0}},
+		{Told: map[string]int{"15m0s": 0, "24h0m0s": 0}},
+	} {
+		want.Overdue = map[string]int{"15m0s": 13_000, "24h0m0s": 2}
+		result, err := look.all(t.Context(), now, steps)
+		require.NoError(t, err)
+		require.Equal(t, want, *result)
 	}
 	require.Len(t, known.told[steps[0]], 13_002, "who passed a day has passed a quarter of an hour")
 	require.Len(t, known.told[steps[1]], 2)
